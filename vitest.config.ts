@@ -19,7 +19,7 @@ export default defineConfig({
         include: [`{.,bench,packages/*,examples/*}/test/${name}/**/*.test.ts`],
         testTimeout,
         hookTimeout: 60_000,
-        ...(postgres ? { globalSetup: ['@x/testkit/global-setup'] } : {}),
+        ...(postgres ? { globalSetup: ['./packages/testkit/src/vitest/global-setup.ts'] } : {}),
       },
     })),
   },

@@ -1,0 +1,42 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+export interface EventuallyOptions {
+  /** Milliseconds until it fails. @default 5_000 */
+  deadlineMs?: number | undefined
+  /** Milliseconds between two looks. @default 10 */
+  everyMs?: number | undefined
+  /** What is waited for, for the message. */
+  what?: string | undefined
+}
+
+/**
+ * Waits until the condition gives something other than `false`, `null` or `undefined` and resolves to it. A condition
+ * that throws (an assertion) is looked at again; its last error is the cause of ours.
+ *
+ * @throws {Error} when the deadline passes
+ * @example
+ * await eventually(() => locker.state === 'closed', { deadlineMs: 2_000, what: 'the locker to close' })
+ */
+export const eventually = async <T>(
+  condition: () => T | Promise<T>,
+  { deadlineMs = 5_000, everyMs = 10, what }: EventuallyOptions = {},
+): Promise<Exclude<T, false | null | undefined>> => {
+  const giveUpAt = performance.now() + deadlineMs
+  let cause: unknown
+  for (;;) {
+    try {
+      const value = await condition()
+      if (value !== false && value !== null && value !== undefined) {
+        return value as Exclude<T, false | null | undefined>
+      }
+      cause = undefined
+    } catch (error) {
+      cause = error
+    }
+    if (performance.now() > giveUpAt) {
+      const last = cause instanceof Error ? `; last: ${cause.message}` : ''
+      throw new Error(`waited ${deadlineMs} ms for ${what ?? condition.toString()}${last}`, { cause })
+    }
+    await delay(everyMs)
+  }
+}
