@@ -1,0 +1,20 @@
+export { type Clock, monotonicNow, systemClock, type Timer } from './clock.ts'
+export { type Coalescer, type CoalescerOptions, createCoalescer } from './coalescer.ts'
+export { Deadline } from './deadline.ts'
+export { createExactController, type ExactController } from './exact-signal.ts'
+export { ksuid } from './ksuid.ts'
+export { type GrantedLock, type LockFamily, LockHandle, type LockHooks } from './lock-handle.ts'
+export { checkAcquireOptions, checkKey, checkTtl, parseOptions, type ResolvedAcquireOptions } from './options.ts'
+export {
+  type AcquireTrace,
+  acquireChannel,
+  type LostTrace,
+  lostChannel,
+  type RefreshTrace,
+  type ReleaseTrace,
+  refreshChannel,
+  releaseChannel,
+  traced,
+} from './tracing.ts'
+export { WaitLimit } from './wait-limit.ts'
+export { type Turn, WaitQueue } from './wait-queue.ts'

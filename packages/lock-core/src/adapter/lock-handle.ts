@@ -1,0 +1,274 @@
+import { hasErrorCode, LockLostError, LockNotHeldError } from '../errors.ts'
+import type { Lock, LockLostReason, LockMode } from '../locker.ts'
+import type { Logger } from '../observability.ts'
+import { type Clock, systemClock, type Timer } from './clock.ts'
+import { createExactController, type ExactController } from './exact-signal.ts'
+import { checkTtl } from './options.ts'
+import { lostChannel, refreshChannel, releaseChannel, traced } from './tracing.ts'
+
+/** What an adapter does for the locks it gave out. One object serves all locks of a locker. */
+export interface LockHooks<Grant> {
+  /**
+   * Gives this grant back, and no other. `keepMs` above 0: the key stays taken for that long (`minHoldMs`).
+   * Reject with `LockNotHeldError` when the store says that the grant is over.
+   */
+  release(lock: LockHandle<Grant>, keepMs: number): Promise<void>
+  /**
+   * Starts the ttl of this grant anew; resolve when the store has confirmed it. Reject with `LockNotHeldError` when the
+   * store says that the grant is over. No renewal of the same grant may be in flight at the same time.
+   */
+  refresh(lock: LockHandle<Grant>, ttlMs: number): Promise<void>
+  /** Called once, synchronously, when the lock is lost: forget it, and free what it still holds in the store. */
+  lost?(lock: LockHandle<Grant>, error: LockLostError): void
+}
+
+/** What all locks of one locker have in common. */
+export interface LockFamily<Grant> {
+  readonly hooks: LockHooks<Grant>
+  /** @default systemClock */
+  readonly clock?: Clock
+  readonly logger?: Logger | undefined
+  /**
+   * What the passing of the ttl is called: `deadline` where the store decides and we only believe, `lease-expired` where
+   * this process decides.
+   * @default 'deadline'
+   */
+  readonly expiry?: 'deadline' | 'lease-expired'
+  /**
+   * Set where the store does not end grants by itself: the loss, and with it `hooks.lost`, comes at the deadline although
+   * nobody looks at the lock.
+   * @default false
+   */
+  readonly enforceTtl?: boolean
+}
+
+/** One grant, as the store made it. */
+export interface GrantedLock<Grant> {
+  readonly key: string
+  readonly mode: LockMode
+  readonly fencingToken: bigint | null
+  readonly sessionId: string
+  /** When the store granted it, in milliseconds since the Unix epoch. */
+  readonly acquiredAtMs: number
+  /** The clock's `now()` from before the request was sent. */
+  readonly startedAt: number
+  readonly ttlMs: number
+  /** @default Infinity */
+  readonly maxHoldMs?: number
+  /** @default 0 */
+  readonly minHoldMs?: number
+  /** What the adapter needs to find this grant again, and no other: an owner unique to the grant. */
+  readonly grant: Grant
+}
+
+type HoldState =
+  | { readonly kind: 'held' }
+  | { readonly kind: 'releasing'; readonly done: Promise<void> }
+  | { readonly kind: 'released' }
+  | { readonly kind: 'lost'; readonly error: LockLostError }
+
+const held: HoldState = { kind: 'held' }
+const released: HoldState = { kind: 'released' }
+
+/**
+ * The one implementation of `Lock`, for every adapter. It believes in its grant until its local deadline and answers
+ * `isHeld()` by looking at the clock; it makes no AbortController before `signal` is read, and no timer before somebody
+ * depends on one.
+ *
+ * An adapter tells it what it learns: `renewed()` after a confirmed renewal, `lose()` when the grant is over.
+ */
+export class LockHandle<Grant = unknown> implements Lock {
+  readonly key: string
+  readonly mode: LockMode
+  readonly fencingToken: bigint | null
+  readonly sessionId: string
+  /** What the adapter gave to find this grant again. */
+  readonly grant: Grant
+  readonly #family: LockFamily<Grant>
+  readonly #acquiredAtMs: number
+  readonly #startedAt: number
+  readonly #minHoldMs: number
+  readonly #holdEndsAt: number
+  #ttlMs: number
+  #leaseEndsAt: number
+  #state: HoldState = held
+  #controller: ExactController | null = null
+  #timer: Timer | null = null
+
+  constructor(granted: GrantedLock<Grant>, family: LockFamily<Grant>) {
+    this.key = granted.key
+    this.mode = granted.mode
+    this.fencingToken = granted.fencingToken
+    this.sessionId = granted.sessionId
+    this.grant = granted.grant
+    this.#family = family
+    this.#acquiredAtMs = granted.acquiredAtMs
+    this.#startedAt = granted.startedAt
+    this.#minHoldMs = granted.minHoldMs ?? 0
+    this.#holdEndsAt = granted.startedAt + (granted.maxHoldMs ?? Number.POSITIVE_INFINITY)
+    this.#ttlMs = granted.ttlMs
+    this.#leaseEndsAt = granted.startedAt + granted.ttlMs
+    if (family.enforceTtl === true || this.#holdEndsAt !== Number.POSITIVE_INFINITY) this.#watch()
+  }
+
+  get acquiredAt(): Date {
+    return new Date(this.#acquiredAtMs)
+  }
+
+  get ttlMs(): number {
+    return this.#ttlMs
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      this.#controller = createExactController(() => this.#settle())
+      this.#settle()
+      if (this.#state.kind === 'lost') this.#controller.abort(this.#state.error)
+      else this.#watch()
+    }
+    return this.#controller.signal
+  }
+
+  isHeld(): boolean {
+    this.#settle()
+    return this.#state.kind === 'held'
+  }
+
+  remainingMs(): number {
+    if (!this.isHeld()) return 0
+    const endsAt = this.#endsAt()
+    return endsAt === Number.POSITIVE_INFINITY ? endsAt : Math.max(0, endsAt - this.#now())
+  }
+
+  assertHeld(): void {
+    this.#settle()
+    if (this.#state.kind === 'lost') throw this.#state.error
+    if (this.#state.kind !== 'held') throw this.#notHeld('use')
+  }
+
+  async refresh(ttlMs: number = this.#ttlMs): Promise<void> {
+    checkTtl(ttlMs)
+    if (!this.isHeld()) throw this.#notHeld('refresh')
+    const startedAt = this.#now()
+    // The answer may be lost after the store has shortened the lease: believe in the shorter one from the start.
+    this.#moveDeadline(Math.min(this.#leaseEndsAt, startedAt + ttlMs))
+    const trace = { key: this.key, mode: this.mode, fencingToken: this.fencingToken, ttlMs }
+    try {
+      await traced(refreshChannel, trace, () => this.#family.hooks.refresh(this, ttlMs))
+    } catch (error) {
+      if (hasErrorCode(error, 'LOCK_NOT_HELD')) this.lose('lease-expired', error)
+      throw error
+    }
+    if (!this.isHeld()) throw this.#notHeld('refresh')
+    this.#ttlMs = ttlMs
+    this.#moveDeadline(startedAt + ttlMs)
+  }
+
+  release(): Promise<void> {
+    this.#settle()
+    if (this.#state.kind !== 'held') return Promise.reject(this.#notHeld('release'))
+    const now = this.#now()
+    const holdMs = now - this.#startedAt
+    const keepMs = Math.max(0, this.#minHoldMs - holdMs)
+    this.#stopWatching()
+    const trace = { key: this.key, mode: this.mode, fencingToken: this.fencingToken, holdMs }
+    // From here on it is not held any more, whatever becomes of the request: what it protects must have ended before.
+    this.#state = released
+    const done = traced(releaseChannel, trace, () => this.#family.hooks.release(this, keepMs)).then(
+      () => {
+        this.#state = released
+      },
+      (error: unknown) => {
+        this.#state = released
+        if (!hasErrorCode(error, 'LOCK_NOT_HELD')) throw error
+        // We believed in it until now and the store says otherwise: that is a loss, and its listeners must hear of it.
+        this.#state = held
+        this.lose('lease-expired', error)
+        throw this.#notHeld('release')
+      },
+    )
+    this.#state = { kind: 'releasing', done }
+    return done
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      if (this.isHeld()) await this.release()
+      else if (this.#state.kind === 'releasing') await this.#state.done
+    } catch (error) {
+      // A lock that could not be given back ends with its lease or its session.
+      if (!hasErrorCode(error, 'LOCK_NOT_HELD')) {
+        this.#family.logger?.warn({ err: error, key: this.key }, 'a lock could not be released on dispose')
+      }
+    }
+  }
+
+  /**
+   * For the adapter: a renewal was confirmed. Has no effect on a lock that is over: what was lost stays lost.
+   * @param startedAt the clock's `now()` from before the renewal was sent
+   */
+  renewed(startedAt: number): void {
+    if (this.isHeld()) this.#moveDeadline(startedAt + this.#ttlMs)
+  }
+
+  /** For the adapter: the grant is over. Has no effect on a lock that was released or lost before. */
+  lose(reason: LockLostReason, cause?: unknown): void {
+    if (this.#state.kind !== 'held') return
+    const error = new LockLostError({ key: this.key, reason }, cause === undefined ? {} : { cause })
+    this.#state = { kind: 'lost', error }
+    this.#stopWatching()
+    if (lostChannel.hasSubscribers) {
+      const { key, mode, fencingToken } = this
+      lostChannel.publish({ key, mode, fencingToken, reason, holdMs: this.#now() - this.#startedAt })
+    }
+    this.#family.hooks.lost?.(this, error)
+    this.#controller?.abort(error)
+  }
+
+  #now(): number {
+    return (this.#family.clock ?? systemClock).now()
+  }
+
+  #endsAt(): number {
+    return Math.min(this.#leaseEndsAt, this.#holdEndsAt)
+  }
+
+  /** Turns a deadline that has passed into a loss. */
+  #settle(): void {
+    if (this.#state.kind !== 'held') return
+    const endsAt = this.#endsAt()
+    if (endsAt === Number.POSITIVE_INFINITY || this.#now() < endsAt) return
+    this.lose(this.#holdEndsAt <= this.#leaseEndsAt ? 'max-hold' : (this.#family.expiry ?? 'deadline'))
+  }
+
+  #moveDeadline(leaseEndsAt: number): void {
+    const earlier = leaseEndsAt < this.#leaseEndsAt
+    this.#leaseEndsAt = leaseEndsAt
+    // A timer that fires too early looks and sleeps again; only one that would fire too late has to be set anew.
+    if (this.#timer !== null ? earlier : this.#controller !== null || this.#family.enforceTtl === true) {
+      this.#stopWatching()
+      this.#watch()
+    }
+  }
+
+  #watch(): void {
+    const endsAt = this.#endsAt()
+    if (this.#timer !== null || this.#state.kind !== 'held' || endsAt === Number.POSITIVE_INFINITY) return
+    const wake = (): void => {
+      this.#timer = null
+      this.#settle()
+      this.#watch()
+    }
+    this.#timer = (this.#family.clock ?? systemClock).schedule(wake, Math.max(0, endsAt - this.#now()))
+  }
+
+  #stopWatching(): void {
+    this.#timer?.cancel()
+    this.#timer = null
+  }
+
+  #notHeld(operation: string): LockNotHeldError {
+    const cause = this.#state.kind === 'lost' ? { cause: this.#state.error } : {}
+    return new LockNotHeldError({ key: this.key, operation }, cause)
+  }
+}

@@ -1,0 +1,127 @@
+import type { z } from 'zod'
+import { ConfigurationError } from '../errors.ts'
+import type { AcquireOptions, LockerCapabilities, LockMode } from '../locker.ts'
+
+/**
+ * Parses options at a public entry point.
+ * @param where the function the caller called, such as `createTableLocker`
+ * @throws {ConfigurationError} naming the option, what was expected and what was got; values of secrets are not shown
+ */
+export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
+  const parsed = schema.safeParse(value, { reportInput: true })
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  const path = issue?.path.map(String) ?? []
+  const option = path.length > 0 ? path.join('.') : null
+  const got = issue !== undefined && 'input' in issue ? `; got ${show(issue.input, path)}` : ''
+  throw new ConfigurationError(
+    `${where}: ${option === null ? 'options' : `option ${option}`}: ${issue?.message ?? 'invalid'}${got}`,
+    { option },
+  )
+}
+
+/** Options of an acquire with every default filled in. */
+export interface ResolvedAcquireOptions {
+  readonly mode: LockMode
+  readonly ttlMs: number
+  readonly renew: 'auto' | 'manual'
+  readonly maxHoldMs: number
+  readonly minHoldMs: number
+  readonly waitTimeoutMs: number
+  readonly metadata: Readonly<Record<string, string>> | null
+  readonly signal: AbortSignal | undefined
+}
+
+/**
+ * Checks the options of `acquire` and `tryAcquire` and fills in the defaults. Written by hand, because it runs on every
+ * acquire.
+ * @throws {ConfigurationError}
+ */
+export function checkAcquireOptions(
+  options: AcquireOptions | undefined,
+  locker: { readonly capabilities: LockerCapabilities; readonly ttlMs: number },
+): ResolvedAcquireOptions {
+  const {
+    mode = 'exclusive',
+    ttlMs = locker.ttlMs,
+    renew = 'auto',
+    maxHoldMs = Number.POSITIVE_INFINITY,
+    minHoldMs = 0,
+    waitTimeoutMs = Number.POSITIVE_INFINITY,
+    metadata = null,
+    signal,
+  } = options ?? {}
+  if (!locker.capabilities.modes.includes(mode)) fail('mode', `one of ${locker.capabilities.modes.join(', ')}`, mode)
+  checkTtl(ttlMs)
+  if (renew !== 'auto' && renew !== 'manual') fail('renew', "'auto' or 'manual'", renew)
+  if (!isDuration(maxHoldMs) || maxHoldMs <= 0) fail('maxHoldMs', 'milliseconds above 0', maxHoldMs)
+  if (!isDuration(minHoldMs) || minHoldMs === Number.POSITIVE_INFINITY) {
+    fail('minHoldMs', 'a finite number of milliseconds, 0 or more', minHoldMs)
+  }
+  if (minHoldMs > 0 && !locker.capabilities.lease) {
+    fail('minHoldMs', '0, because this locker has no leases: the key is free as soon as it is released', minHoldMs)
+  }
+  if (!isDuration(waitTimeoutMs)) fail('waitTimeoutMs', 'milliseconds, 0 or more', waitTimeoutMs)
+  if (metadata !== null) checkMetadata(metadata)
+  if (signal !== undefined && !(signal instanceof AbortSignal)) fail('signal', 'an AbortSignal', signal)
+  return { mode, ttlMs, renew, maxHoldMs, minHoldMs, waitTimeoutMs, metadata, signal }
+}
+
+/** @throws {ConfigurationError} for anything but milliseconds of at least 100; Infinity is allowed */
+export function checkTtl(ttlMs: number): void {
+  if (!isDuration(ttlMs) || ttlMs < 100) fail('ttlMs', 'milliseconds, at least 100', ttlMs)
+}
+
+const longestKeyBytes = 1_024
+
+/**
+ * @throws {ConfigurationError} for anything but a well-formed string of 1 byte to 1 KiB of UTF-8 without NUL
+ */
+export function checkKey(key: string): void {
+  if (typeof key !== 'string') fail('key', 'a string', key)
+  if (key.length === 0) fail('key', 'at least one character', key)
+  if (key.length * 3 > longestKeyBytes && Buffer.byteLength(key) > longestKeyBytes) {
+    fail('key', `at most ${longestKeyBytes} bytes of UTF-8`, key)
+  }
+  if (key.includes('\0')) fail('key', 'no NUL character', key)
+  if (!key.isWellFormed()) fail('key', 'well-formed Unicode without lone surrogates', key)
+}
+
+const longestMetadataBytes = 4_096
+
+function checkMetadata(metadata: Readonly<Record<string, string>>): void {
+  if (typeof metadata !== 'object' || Array.isArray(metadata)) fail('metadata', 'an object of strings', metadata)
+  for (const [name, value] of Object.entries(metadata)) {
+    if (typeof value !== 'string') fail(`metadata.${name}`, 'a string', value)
+    // jsonb takes neither of these.
+    for (const text of [name, value]) {
+      if (text.includes('\0') || !text.isWellFormed()) {
+        fail(`metadata.${name}`, 'well-formed Unicode without NUL', text)
+      }
+    }
+  }
+  const bytes = Buffer.byteLength(JSON.stringify(metadata))
+  if (bytes > longestMetadataBytes) fail('metadata', `at most ${longestMetadataBytes} bytes as JSON`, `${bytes} bytes`)
+}
+
+function isDuration(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0
+}
+
+function fail(option: string, expected: string, got: unknown): never {
+  throw new ConfigurationError(`option ${option}: expected ${expected}; got ${show(got, [option])}`, { option })
+}
+
+const secret = /pass|secret|token|credential|connection|url|ssl|config/i
+
+/** A value for an error message: short, and without anything that may hold a password. */
+function show(value: unknown, path: readonly string[]): string {
+  if (value === undefined) return 'nothing'
+  if (value === null || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') {
+    return String(value)
+  }
+  if (typeof value === 'string' && !path.some((part) => secret.test(part))) {
+    return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
+  }
+  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+}

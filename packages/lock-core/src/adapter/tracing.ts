@@ -1,0 +1,67 @@
+import { type Channel, channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel'
+import type { LockLostReason, LockMode } from '../locker.ts'
+
+/** What the channel `coordination:lock.acquire` carries; fields without a value yet are filled in before `asyncEnd`. */
+export interface AcquireTrace {
+  readonly key: string
+  readonly mode: LockMode
+  /** True for `acquire`, false for `tryAcquire`. */
+  readonly waits: boolean
+  outcome?: 'acquired' | 'contended' | 'timeout' | 'aborted' | 'error'
+  /** Milliseconds from the call to its outcome. */
+  waitMs?: number
+  fencingToken?: bigint | null
+  /** Operations in the statement that was granted, where the adapter knows. */
+  batchSize?: number
+}
+
+/** What the channel `coordination:lock.release` carries. */
+export interface ReleaseTrace {
+  readonly key: string
+  readonly mode: LockMode
+  readonly fencingToken: bigint | null
+  /** Milliseconds for which the lock was held. */
+  readonly holdMs: number
+}
+
+/** What the channel `coordination:lock.refresh` carries. */
+export interface RefreshTrace {
+  readonly key: string
+  readonly mode: LockMode
+  readonly fencingToken: bigint | null
+  readonly ttlMs: number
+}
+
+/** What the plain channel `coordination:lock.lost` carries. */
+export interface LostTrace {
+  readonly key: string
+  readonly mode: LockMode
+  readonly fencingToken: bigint | null
+  readonly reason: LockLostReason
+  /** Milliseconds for which the lock was held. */
+  readonly holdMs: number
+}
+
+/** `tracing:coordination:lock.acquire:start`, `:end`, `:asyncStart`, `:asyncEnd`, `:error`. */
+export const acquireChannel: TracingChannel<unknown, AcquireTrace> =
+  /* @__PURE__ */ tracingChannel('coordination:lock.acquire')
+/** `tracing:coordination:lock.release:*`. */
+export const releaseChannel: TracingChannel<unknown, ReleaseTrace> =
+  /* @__PURE__ */ tracingChannel('coordination:lock.release')
+/** `tracing:coordination:lock.refresh:*`. */
+export const refreshChannel: TracingChannel<unknown, RefreshTrace> =
+  /* @__PURE__ */ tracingChannel('coordination:lock.refresh')
+/** `coordination:lock.lost`. */
+export const lostChannel: Channel = /* @__PURE__ */ channel('coordination:lock.lost')
+
+/**
+ * Runs `fn` inside a tracing channel; without subscribers it is a plain call. `fn` may fill in fields of `context` before
+ * it settles. Contexts carry keys, outcomes and times, never a connection string.
+ */
+export function traced<Context extends object, T>(
+  tracing: TracingChannel<unknown, Context>,
+  context: Context,
+  fn: (context: Context) => Promise<T>,
+): Promise<T> {
+  return tracing.hasSubscribers ? tracing.tracePromise(() => fn(context), context) : fn(context)
+}

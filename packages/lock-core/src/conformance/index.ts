@@ -1,0 +1,6 @@
+export {
+  type ConformanceHooks,
+  type ConformanceOptions,
+  lockerConformance,
+  type TestRunner,
+} from './locker-conformance.ts'

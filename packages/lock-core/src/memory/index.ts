@@ -1,0 +1,2 @@
+export { createMemoryLocker, type MemoryLockerOptions } from './memory-locker.ts'
+export { createNoopLocker } from './noop-locker.ts'
