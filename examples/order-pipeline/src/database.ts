@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { startPostgres } from '@x/testkit'
-import { Client, escapeIdentifier } from 'pg'
+import { dropDatabase, startPostgres, withAdmin, withDatabase } from '@x/testkit'
+import { escapeIdentifier } from 'pg'
 
 /** A database made for one run. */
 export interface RunDatabase extends AsyncDisposable {
@@ -13,27 +13,6 @@ export interface RunDatabase extends AsyncDisposable {
   readonly origin: string
 }
 
-const withClient = async <T>(connectionString: string, work: (client: Client) => Promise<T>): Promise<T> => {
-  const client = new Client({ connectionString, application_name: 'order-pipeline' })
-  await client.connect()
-  try {
-    return await work(client)
-  } finally {
-    await client.end()
-  }
-}
-
-export const dropDatabase = async (server: string, name: string): Promise<void> => {
-  await withClient(server, (client) => client.query(`DROP DATABASE IF EXISTS ${escapeIdentifier(name)} WITH (FORCE)`))
-}
-
-/** Another database of the same server. */
-const urlOf = (server: string, database: string): string => {
-  const url = new URL(server)
-  url.pathname = `/${database}`
-  return url.href
-}
-
 /**
  * A new database with the tables of the shop: on the given server, else on that of `DATABASE_URL`, else in a container or
  * in an embedded PostgreSQL that is gone with this process.
@@ -43,11 +22,11 @@ export const createRunDatabase = async (given: string | undefined): Promise<RunD
   const found = given === undefined ? cleanUp.use(await startPostgres()) : null
   const server = given ?? found?.url ?? ''
   const name = `order_pipeline_${randomBytes(6).toString('hex')}`
-  await withClient(server, (client) => client.query(`CREATE DATABASE ${escapeIdentifier(name)}`))
+  await withAdmin(server, (client) => client.query(`CREATE DATABASE ${escapeIdentifier(name)}`))
   cleanUp.defer(() => dropDatabase(server, name))
-  const url = urlOf(server, name)
+  const url = withDatabase(server, name)
   const schema = await readFile(new URL('./schema.sql', import.meta.url), 'utf8')
-  await withClient(url, (client) => client.query(schema))
+  await withAdmin(url, (client) => client.query(schema))
   const owned = cleanUp.move()
   const origin = found
     ? { url: 'DATABASE_URL', container: 'a container', embedded: 'embedded' }[found.provider]

@@ -3,8 +3,8 @@
  * there and drops the run's database. A child that lost its parent ends by itself, unless it is stopped (SIGSTOP is one
  * of the faults of this demo) or busy; and a database on someone's own server has no other owner left.
  */
+import { dropDatabase } from '@x/testkit'
 import { z } from 'zod'
-import { dropDatabase } from './database.ts'
 
 const settings = z.object({ server: z.string(), database: z.string() }).parse(JSON.parse(process.argv[2] ?? 'null'))
 const children = new Set<number>()

@@ -2,7 +2,10 @@
 
 export type { DatabaseTemplate } from './database/template.ts'
 export { type CreateDatabaseOptions, createDatabase, type TestDatabase } from './database/test-database.ts'
+export { type BackendChoice, backendsNamed, cancelBackend, terminateBackend } from './faults/backends.ts'
 export { type EventuallyOptions, eventually } from './faults/eventually.ts'
+export { type RandomSource, randomSource } from './faults/random-source.ts'
+export { type Direction, type SwallowOptions, type TcpProxy, tcpProxy } from './faults/tcp-proxy.ts'
 export type { StopMode } from './postgres/postmaster.ts'
 export { type PrivatePostgres, startPrivatePostgres } from './postgres/private-postgres.ts'
 export type { ServerSettings } from './postgres/settings.ts'
@@ -13,3 +16,11 @@ export {
   startPostgres,
 } from './postgres/start-postgres.ts'
 export { majors, type PostgresMajor, wantedMajor } from './postgres/version.ts'
+export { commands, tell } from './process/line-messages.ts'
+export {
+  type Exit,
+  runningProcesses,
+  type SpawnNodeOptions,
+  spawnNode,
+  type TestProcess,
+} from './process/spawn-node.ts'
