@@ -1,9 +1,10 @@
 /** Postgres for tests, and the means to break it. */
 
+export { dropDatabase, withAdmin, withDatabase } from './database/admin.ts'
 export type { DatabaseTemplate } from './database/template.ts'
 export { type CreateDatabaseOptions, createDatabase, type TestDatabase } from './database/test-database.ts'
 export { type BackendChoice, backendsNamed, cancelBackend, terminateBackend } from './faults/backends.ts'
-export { type EventuallyOptions, eventually } from './faults/eventually.ts'
+export { type EventuallyOptions, eventually, Hopeless } from './faults/eventually.ts'
 export { type RandomSource, randomSource } from './faults/random-source.ts'
 export { type Direction, type SwallowOptions, type TcpProxy, tcpProxy } from './faults/tcp-proxy.ts'
 export type { StopMode } from './postgres/postmaster.ts'

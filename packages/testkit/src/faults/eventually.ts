@@ -9,6 +9,9 @@ export interface EventuallyOptions {
   what?: string | undefined
 }
 
+/** Thrown by a condition that can never come true any more: `eventually` gives up at once. */
+export class Hopeless extends Error {}
+
 /**
  * Waits until the condition gives something other than `false`, `null` or `undefined` and resolves to it. A condition
  * that throws (an assertion) is looked at again; its last error is the cause of ours.
@@ -31,6 +34,7 @@ export const eventually = async <T>(
       }
       cause = undefined
     } catch (error) {
+      if (error instanceof Hopeless) throw error
       cause = error
     }
     if (performance.now() > giveUpAt) {

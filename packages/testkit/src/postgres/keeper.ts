@@ -3,10 +3,11 @@
  * nor a signal to the run's process group reaches it; it learns of the end of its parent, SIGKILL included, from the
  * closed channel, and then stops the server and removes its directory.
  */
-import { type ChildProcess, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { deathSignalWrapper } from '../process/death-signal.ts'
 import {
   initDataDirectory,
   makeServerDirectory,
@@ -29,12 +30,6 @@ let held: Held | null = null
 let directory: string | null = null
 let kept = false
 
-/** Should the keeper itself be killed, the kernel tells the server (Linux with util-linux; elsewhere nothing does). */
-const deathSignalWrapper = (): string[] => {
-  const wrapper = ['setpriv', '--pdeathsig', 'QUIT']
-  return spawnSync(wrapper[0] ?? '', [...wrapper.slice(1), 'true']).status === 0 ? wrapper : []
-}
-
 const start = async (request: Extract<KeeperRequest, { type: 'start' }>): Promise<KeeperReply['server']> => {
   sweepAbandonedDirectories()
   const user = unprivilegedUser()
@@ -47,7 +42,8 @@ const start = async (request: Extract<KeeperRequest, { type: 'start' }>): Promis
     const options: PostmasterOptions = {
       ...{ root, dataDirectory, logFile, user, settings: request.settings },
       port: await freePort(),
-      wrapper: deathSignalWrapper(),
+      // Should the keeper itself be killed, the kernel tells the server.
+      wrapper: deathSignalWrapper('QUIT'),
     }
     try {
       const child = await startPostmaster(options)

@@ -5,6 +5,7 @@ import { databaseLeaks, endLeakedBackends } from '../database/leaks.ts'
 import { type DatabaseTemplate, keepDatabase } from '../database/template.ts'
 import { createDatabase, openDatabase, type TestDatabase } from '../database/test-database.ts'
 import { eventually } from '../faults/eventually.ts'
+import { runningProcesses } from '../process/spawn-node.ts'
 import type {} from './global-setup.ts'
 import { forgetTimers, holdingTimers, liveTimers, watchTimers } from './timers.ts'
 
@@ -74,7 +75,8 @@ export const useDatabase = (options: UseDatabaseOptions = {}): DatabaseOfFile =>
     const timers = liveTimers().map((where) => `timer set at ${where}`)
     const holding = holdingTimers() - timersBefore
     const unknown = timers.length === 0 && holding > 0 ? [`${holding} timers that hold the event loop`] : []
-    return [...inDatabase, ...timers, ...unknown]
+    const processes = runningProcesses().map((pid) => `process ${pid}`)
+    return [...inDatabase, ...timers, ...unknown, ...processes]
   }
 
   const assertNothingLeft = async (timersBefore: number): Promise<void> => {
