@@ -10,8 +10,11 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds on a line that never steps back and counts while the machine is suspended. */
   now(): number
-  /** Calls `fn` once after `delayMs` milliseconds, never before; does not keep the process alive. */
-  schedule(fn: () => void, delayMs: number): Timer
+  /**
+   * Calls `fn` once after `delayMs` milliseconds; may be late, and up to a millisecond early: look at `now()` again.
+   * Keeps the process alive only when asked to, which is right where somebody waits for it.
+   */
+  schedule(fn: () => void, delayMs: number, options?: { readonly keepAlive?: boolean }): Timer
 }
 
 const monotonic = performance.now.bind(performance)
@@ -56,16 +59,15 @@ export function monotonicNow(): number {
   return now + observed.suspendedMs
 }
 
-/** The clock of the machine, with timers that do not keep the process alive. */
+/** The clock of the machine. */
 export const systemClock: Clock = {
   now: monotonicNow,
-  schedule(fn, delayMs) {
+  schedule(fn, delayMs, options) {
     let handle: NodeJS.Timeout
     const wait = (restMs: number): void => {
-      // setTimeout may fire up to a millisecond early, and takes whole milliseconds.
       const stepMs = Math.min(Math.max(Math.ceil(restMs), 0), longestDelayMs)
       handle = setTimeout(() => (restMs > longestDelayMs ? wait(restMs - longestDelayMs) : fn()), stepMs)
-      handle.unref()
+      if (options?.keepAlive !== true) handle.unref()
     }
     wait(delayMs)
     return { cancel: () => clearTimeout(handle) }

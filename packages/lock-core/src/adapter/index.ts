@@ -15,6 +15,7 @@ export {
   refreshChannel,
   releaseChannel,
   traced,
+  tracedAcquire,
 } from './tracing.ts'
 export { WaitLimit } from './wait-limit.ts'
 export { type Turn, WaitQueue } from './wait-queue.ts'

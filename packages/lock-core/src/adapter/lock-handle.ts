@@ -221,8 +221,9 @@ export class LockHandle<Grant = unknown> implements Lock {
       const { key, mode, fencingToken } = this
       lostChannel.publish({ key, mode, fencingToken, reason, holdMs: this.#now() - this.#startedAt })
     }
-    this.#family.hooks.lost?.(this, error)
+    // The holder hears of it first: the hook may free the key for somebody else.
     this.#controller?.abort(error)
+    this.#family.hooks.lost?.(this, error)
   }
 
   #now(): number {

@@ -1,5 +1,7 @@
 import { type Channel, channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel'
-import type { LockLostReason, LockMode } from '../locker.ts'
+import { hasErrorCode } from '../errors.ts'
+import type { Lock, LockLostReason, LockMode } from '../locker.ts'
+import { monotonicNow } from './clock.ts'
 
 /** What the channel `coordination:lock.acquire` carries; fields without a value yet are filled in before `asyncEnd`. */
 export interface AcquireTrace {
@@ -64,4 +66,34 @@ export function traced<Context extends object, T>(
   fn: (context: Context) => Promise<T>,
 ): Promise<T> {
   return tracing.hasSubscribers ? tracing.tracePromise(() => fn(context), context) : fn(context)
+}
+
+/**
+ * Runs an acquire inside `coordination:lock.acquire` and fills in how it ended. `fn` may fill in `batchSize`.
+ */
+export function tracedAcquire<L extends Lock | null>(
+  fields: { readonly key: string; readonly mode: LockMode; readonly waits: boolean },
+  fn: (trace: AcquireTrace | null) => Promise<L>,
+): Promise<L> {
+  if (!acquireChannel.hasSubscribers) return fn(null)
+  const trace: AcquireTrace = { key: fields.key, mode: fields.mode, waits: fields.waits }
+  const startedAt = monotonicNow()
+  return acquireChannel.tracePromise(async () => {
+    try {
+      const lock = await fn(trace)
+      trace.outcome = lock === null ? 'contended' : 'acquired'
+      trace.fencingToken = lock?.fencingToken ?? null
+      return lock
+    } catch (error) {
+      trace.outcome = outcomeOf(error)
+      throw error
+    } finally {
+      trace.waitMs = monotonicNow() - startedAt
+    }
+  }, trace)
+}
+
+function outcomeOf(error: unknown): 'timeout' | 'aborted' | 'error' {
+  if (hasErrorCode(error, 'LOCK_TIMEOUT')) return 'timeout'
+  return error instanceof Error && error.name === 'AbortError' ? 'aborted' : 'error'
 }

@@ -20,6 +20,7 @@ export class WaitLimit implements Disposable {
   readonly #listeners = new Set<(error: unknown) => void>()
   #timer: Timer | null = null
   #listening = false
+  #ended: { readonly error: unknown } | undefined
 
   constructor(
     options: { key: string; waitTimeoutMs?: number | undefined; signal?: AbortSignal | undefined },
@@ -39,6 +40,7 @@ export class WaitLimit implements Disposable {
 
   /** Why the wait is over: the signal's reason or a `LockTimeoutError`; undefined while it may go on. */
   over(): { readonly error: unknown } | undefined {
+    if (this.#ended !== undefined) return this.#ended
     if (this.#signal?.aborted) return { error: this.#signal.reason }
     if (this.#at !== Number.POSITIVE_INFINITY && this.#clock.now() >= this.#at) {
       return { error: new LockTimeoutError({ key: this.key, waitTimeoutMs: this.waitTimeoutMs }) }
@@ -58,9 +60,16 @@ export class WaitLimit implements Disposable {
     if (!this.#listening) {
       this.#listening = true
       this.#signal?.addEventListener('abort', this.#wake, { once: true })
-      if (this.#at !== Number.POSITIVE_INFINITY) this.#timer = this.#clock.schedule(this.#wake, this.remainingMs())
+      if (this.#at !== Number.POSITIVE_INFINITY) this.#schedule()
     }
     return () => this.#listeners.delete(listener)
+  }
+
+  /** Ends the wait from outside, as `close()` does. */
+  end(error: unknown): void {
+    if (this.over() !== undefined) return
+    this.#ended = { error }
+    this.#wake()
   }
 
   /** Settles as `promise` does, or rejects when the wait is over. What the promise brings later is the caller's to undo. */
@@ -83,10 +92,15 @@ export class WaitLimit implements Disposable {
     this.#signal?.removeEventListener('abort', this.#wake)
   }
 
+  /** Somebody waits for this timer: it keeps the process alive. */
+  #schedule(): void {
+    this.#timer = this.#clock.schedule(this.#wake, this.remainingMs(), { keepAlive: true })
+  }
+
   readonly #wake = (): void => {
     const over = this.over()
     if (over === undefined) {
-      this.#timer = this.#clock.schedule(this.#wake, this.remainingMs())
+      this.#schedule()
       return
     }
     const listeners = [...this.#listeners]

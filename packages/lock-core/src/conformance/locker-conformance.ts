@@ -1,4 +1,13 @@
 import type { Locker, LockerCapabilities } from '../locker.ts'
+import { Bench, type Case, type Facts, type Topic } from './bench.ts'
+import { cancellation } from './cancellation.ts'
+import { contract } from './contract.ts'
+import { dispose } from './dispose.ts'
+import { exclusion } from './exclusion.ts'
+import { fairness } from './fairness.ts'
+import { fencing } from './fencing.ts'
+import { loss } from './loss.ts'
+import { shared } from './shared.ts'
 
 /** What the suite needs of a test runner; vitest, jest and node:test are adapted in three lines. */
 export interface TestRunner {
@@ -41,5 +50,45 @@ export interface ConformanceOptions {
   hooks?: ConformanceHooks
 }
 
-/** Declares the suite with the runner. */
-export function lockerConformance(_options: ConformanceOptions): void {}
+const topics: readonly Topic[] = [contract, exclusion, fencing, shared, fairness, cancellation, loss, dispose]
+
+/**
+ * Declares tests that check every promise of a `Locker` against an adapter. Cases that do not apply to its capabilities,
+ * or need a hook that is not given, are reported as skipped. It depends on no test runner.
+ *
+ * @example
+ * lockerConformance({
+ *   name: 'memory',
+ *   runner: { describe, it, skip: (name, reason) => it.skip(`${name} (${reason})`, () => {}) },
+ *   capabilities: createMemoryLocker().capabilities,
+ *   createLocker: async () => createMemoryLocker({ store }),
+ * })
+ */
+export function lockerConformance(options: ConformanceOptions): void {
+  const { runner } = options
+  const seed = options.seed ?? Math.floor(Math.random() * 4_294_967_296)
+  const facts: Facts = { capabilities: options.capabilities, hooks: options.hooks ?? {} }
+  runner.describe(`${options.name} keeps what a Locker promises (seed ${seed})`, () => {
+    for (const topic of topics) {
+      runner.describe(topic.name, () => {
+        for (const subject of topic.cases) {
+          const reason = subject.skip?.(facts) ?? null
+          if (reason === null) runner.it(subject.name, () => runCase(subject, options, seed))
+          else runner.skip(subject.name, reason)
+        }
+      })
+    }
+  })
+}
+
+async function runCase(subject: Case, options: ConformanceOptions, seed: number): Promise<void> {
+  const bench = new Bench(options, seed)
+  try {
+    await subject.run(bench)
+  } catch (error) {
+    // The case has failed: what closing finds besides would hide why.
+    await bench.close().catch(() => {})
+    throw error
+  }
+  await bench.close()
+}

@@ -1,2 +1,2 @@
-export { createMemoryLocker, type MemoryLockerOptions } from './memory-locker.ts'
+export { createMemoryLocker, type MemoryLocker, type MemoryLockerOptions } from './memory-locker.ts'
 export { createNoopLocker } from './noop-locker.ts'
