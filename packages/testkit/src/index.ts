@@ -25,3 +25,8 @@ export {
   spawnNode,
   type TestProcess,
 } from './process/spawn-node.ts'
+
+export { type Pgbouncer, type PgbouncerOptions, pgbouncer } from './servers/pgbouncer.ts'
+export { type PrimaryWithStandby, primaryWithStandby } from './servers/primary-with-standby.ts'
+export { type RedisServer, startRedis } from './servers/redis.ts'
+export { findProgram, howToInstall, type SystemProgram } from './servers/system-program.ts'

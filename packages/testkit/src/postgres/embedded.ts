@@ -11,6 +11,8 @@ export interface EmbeddedOptions {
   readonly major: PostgresMajor
   readonly settings: ServerSettings
   readonly durable: boolean
+  /** A server of ours that this one follows as a hot standby. */
+  readonly standbyOf?: { readonly url: string; readonly directory: string } | undefined
 }
 
 /** A server of our own, that can be crashed and started again at the same address. */
@@ -74,7 +76,8 @@ const connectKeeper = (keeper: ChildProcess): ((body: Body) => Promise<KeeperRep
 }
 
 /** Starts PostgreSQL from binaries in a temporary directory on a free loopback port. */
-export const startEmbedded = async ({ major, settings, durable }: EmbeddedOptions): Promise<EmbeddedServer> => {
+export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedServer> => {
+  const { major, settings, durable, standbyOf } = options
   const root = findBinaries(major)
   const keeper = fork(keeperFile, [], {
     detached: true,
@@ -89,6 +92,7 @@ export const startEmbedded = async ({ major, settings, durable }: EmbeddedOption
   const { server } = await request({
     type: 'start',
     root,
+    ...(standbyOf ? { standbyOf } : {}),
     settings: { ...baseSettings, ...(durable ? {} : fastSettings), ...settings },
   }).catch((error: unknown) => {
     keeper.kill('SIGTERM')

@@ -6,6 +6,8 @@ export const keeperRequest = z.discriminatedUnion('type', [
     type: z.literal('start'),
     id: z.number(),
     root: z.string(),
+    /** A running server whose copy this one becomes; without it, a new and empty one. */
+    standbyOf: z.object({ url: z.string(), directory: z.string() }).optional(),
     settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   }),
   z.object({ type: z.literal('stop'), id: z.number(), mode: z.enum(['fast', 'immediate']) }),

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { deathSignalWrapper } from '../process/death-signal.ts'
+import { copyAsStandby } from './base-backup.ts'
 import {
   initDataDirectory,
   makeServerDirectory,
@@ -35,8 +36,10 @@ const start = async (request: Extract<KeeperRequest, { type: 'start' }>): Promis
   const user = unprivilegedUser()
   directory = makeServerDirectory(user)
   const root = reachableBinaries(request.root, directory, user)
-  const password = randomBytes(12).toString('hex')
-  const dataDirectory = initDataDirectory({ root, directory, user, superuser, password })
+  const password = request.standbyOf ? new URL(request.standbyOf.url).password : randomBytes(12).toString('hex')
+  const dataDirectory = request.standbyOf
+    ? await copyAsStandby({ primary: request.standbyOf, directory, user })
+    : initDataDirectory({ root, directory, user, superuser, password })
   const logFile = join(directory, 'server.log')
   for (let attempt = 1; ; attempt += 1) {
     const options: PostmasterOptions = {

@@ -1,4 +1,4 @@
-import { startEmbedded } from './embedded.ts'
+import { type EmbeddedServer, startEmbedded } from './embedded.ts'
 import type { StopMode } from './postmaster.ts'
 import type { StartPostgresOptions } from './start-postgres.ts'
 import { wantedMajor } from './version.ts'
@@ -18,16 +18,16 @@ export interface PrivatePostgres extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+export const asPrivate = (server: EmbeddedServer): PrivatePostgres => {
+  const { url, port, directory, restart, halt, resume } = server
+  const stop = (): Promise<void> => server.close()
+  return { url, port, directory, restart, halt, resume, stop, [Symbol.asyncDispose]: stop }
+}
+
 /** Starts an embedded server whatever `DATABASE_URL` says: nobody's server is restarted but our own. */
 export const startPrivatePostgres = async (
   options: Pick<StartPostgresOptions, 'version' | 'settings' | 'durable'> = {},
 ): Promise<PrivatePostgres> => {
-  const server = await startEmbedded({
-    major: wantedMajor(options.version === undefined ? undefined : String(options.version)),
-    settings: options.settings ?? {},
-    durable: options.durable ?? false,
-  })
-  const { url, port, directory, restart, halt, resume } = server
-  const stop = (): Promise<void> => server.close()
-  return { url, port, directory, restart, halt, resume, stop, [Symbol.asyncDispose]: stop }
+  const major = wantedMajor(options.version === undefined ? undefined : String(options.version))
+  return asPrivate(await startEmbedded({ major, settings: options.settings ?? {}, durable: options.durable ?? false }))
 }
