@@ -6,11 +6,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from 'pg'
 import { loadSettings } from './messages.ts'
 import { createOrderWriter } from './order-writer.ts'
-import { followParent, settingsFromParent, tellParent } from './parent.ts'
+import { followParent } from './parent.ts'
 import { drawTransaction } from './transactions.ts'
 
-const { url, rate, connections } = settingsFromParent(loadSettings)
-const stopping = new AbortController()
+using parent = followParent(loadSettings)
+const { url, rate, connections } = parent.settings
 const counts = { committed: 0, rolledBack: 0, rolledBackToSavepoint: 0, long: 0 }
 
 const isDeadlock = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === '40P01'
@@ -24,7 +24,7 @@ const write = async (): Promise<void> => {
     const { kind, run } = drawTransaction(Math.random())
     await client.query('BEGIN')
     try {
-      await run(orders, stopping.signal)
+      await run(orders, parent.stop)
       await client.query(kind === 'rollback' ? 'ROLLBACK' : 'COMMIT')
       counts[kind === 'rollback' ? 'rolledBack' : 'committed'] += 1
       if (kind === 'savepoint') counts.rolledBackToSavepoint += 1
@@ -39,8 +39,8 @@ const write = async (): Promise<void> => {
 
   const msPerChange = (1_000 * connections) / rate
   let next = performance.now() + Math.random() * msPerChange
-  while (!stopping.signal.aborted) {
-    await delay(next - performance.now(), undefined, { signal: stopping.signal }).catch(() => {})
+  while (!parent.stop.aborted) {
+    await delay(next - performance.now(), undefined, { signal: parent.stop }).catch(() => {})
     const before = orders.changes
     await runTransaction()
     // Late by more than a second (a long transaction, a slow machine): do not make up for it in one burst.
@@ -49,13 +49,7 @@ const write = async (): Promise<void> => {
   await client.end()
 }
 
-const writers = Promise.all(Array.from({ length: connections }, write))
-const report = setInterval(() => tellParent({ type: 'load', ...counts }), 250)
-
-followParent(async () => {
-  stopping.abort()
-  await writers
-  clearInterval(report)
-  tellParent({ type: 'load', ...counts })
-})
-await writers
+const report = setInterval(() => parent.tell({ type: 'load', ...counts }), 250)
+await Promise.all(Array.from({ length: connections }, write))
+clearInterval(report)
+parent.tell({ type: 'load', ...counts })

@@ -16,6 +16,8 @@ export const nodeStatus = z.object({
   viewVersion: z.bigint(),
   input: z.enum(['stopped', 'standby', 'leading', 'halted', 'gap']),
   epoch: z.bigint().nullable(),
+  /** How far the effects are behind the changes, measured against the log. */
+  lag: z.object({ events: z.number(), oldestMs: z.number() }).nullable(),
   jobRuns: z.number(),
 })
 export type NodeStatus = z.infer<typeof nodeStatus>

@@ -1,0 +1,24 @@
+/** How the run is asked to end before its time. */
+export interface Interruption {
+  /** Stop the load and come to the audit: Ctrl-C under `--keep`. */
+  readonly finish: AbortSignal
+  /** Clean up and leave: Ctrl-C otherwise or for the second time, SIGTERM, SIGHUP, or a failure. */
+  readonly abandon: AbortSignal
+  fail(error: Error): void
+}
+
+/** The user asked for it: nothing failed. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted'
+}
+
+export const followSignals = (keep: boolean): Interruption => {
+  const finish = new AbortController()
+  const abandon = new AbortController()
+  process.on('SIGINT', () => {
+    if (keep && !finish.signal.aborted) finish.abort()
+    else abandon.abort(new Interrupted('Ctrl-C'))
+  })
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => abandon.abort(new Interrupted(signal)))
+  return { finish: finish.signal, abandon: abandon.signal, fail: (error) => abandon.abort(error) }
+}

@@ -1,0 +1,89 @@
+import pc from 'picocolors'
+import type { LoadStatus, NodeStatus } from './messages.ts'
+
+/** One replica as the demo sees it from outside, and as it sees itself. */
+export interface Replica {
+  readonly name: string
+  readonly pid: number
+  process: 'running' | 'stopped' | 'killed' | 'ended'
+  status: NodeStatus | null
+}
+
+/** Everything the terminal shows. */
+export interface Picture {
+  readonly elapsedMs: number
+  readonly replicas: readonly Replica[]
+  readonly load: LoadStatus | null
+  /** Changes handled so far. */
+  readonly handled: number
+  readonly handledPerSecond: number
+}
+
+const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`
+const number = (value: number): string => Math.round(value).toLocaleString('en-US')
+
+/** The view of the replica that knows most: the newest version seen by one that is running. */
+const membersOf = (replicas: readonly Replica[]): ReadonlyMap<string, string> => {
+  const statuses = replicas.flatMap(({ process, status }) => (process === 'running' && status ? [status] : []))
+  const best = statuses.reduce<(typeof statuses)[number] | null>(
+    (newest, status) => (newest === null || status.viewVersion > newest.viewVersion ? status : newest),
+    null,
+  )
+  return new Map(best?.members.map(({ name, state }) => [name, state]))
+}
+
+const lagOf = ({ replicas }: Picture): string => {
+  const lag = replicas.find(({ process, status }) => process === 'running' && status?.lag)?.status?.lag
+  return lag ? `${number(lag.events)} changes, ${seconds(lag.oldestMs)}` : 'unknown'
+}
+
+const roleOf = ({ process, status }: Replica): string => {
+  if (process === 'killed' || process === 'ended' || status === null) return ''
+  if (status.input !== 'leading') return status.input
+  return `${process === 'stopped' ? 'led' : 'LEADS'} in epoch ${status.epoch}`
+}
+
+const replicaLines = (replicas: readonly Replica[]): string[] => {
+  const members = membersOf(replicas)
+  return replicas.map((replica) => {
+    const { name, pid, process, status } = replica
+    const member = members.get(name) ?? 'not a member'
+    const cells = [
+      name.padEnd(9),
+      `pid ${pid}`.padEnd(13),
+      process.padEnd(9),
+      member.padEnd(14),
+      roleOf(replica).padEnd(32),
+      `${status?.jobRuns ?? 0} job runs`,
+    ]
+    const line = `  ${cells.join('')}`
+    if (process === 'killed' || process === 'ended') return pc.dim(line)
+    if (process === 'stopped') return pc.yellow(line)
+    return status?.input === 'leading' ? pc.green(line) : line
+  })
+}
+
+const summary = (picture: Picture): string => {
+  const { handled, handledPerSecond, load } = picture
+  const written = load
+    ? `${number(load.committed)} transactions committed, ${number(load.rolledBack)} rolled back`
+    : 'no load yet'
+  return `${number(handledPerSecond)} events/s  lag ${lagOf(picture)}  ${number(handled)} handled  (${written})`
+}
+
+/** The picture as lines of text, without regard to where they are shown. */
+export const render = (picture: Picture): string[] => [
+  '',
+  `  ${pc.bold(seconds(picture.elapsedMs).padStart(7))}  ${summary(picture)}`,
+  ...replicaLines(picture.replicas),
+]
+
+/** The picture in one line, for a log. */
+export const renderLine = (picture: Picture): string => {
+  const leader = picture.replicas.find(({ process, status }) => process === 'running' && status?.input === 'leading')
+  const members = [...membersOf(picture.replicas)].map(([name, state]) =>
+    state === 'up' ? name : `${name} (${state})`,
+  )
+  const leads = leader ? `${leader.name} leads in epoch ${leader.status?.epoch}` : 'nobody leads'
+  return `${seconds(picture.elapsedMs).padStart(7)}  ${summary(picture)}  ${leads}  members: ${members.join(' ')}`
+}

@@ -1,0 +1,111 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { Pool } from 'pg'
+import { type AuditReport, audit } from './audit.ts'
+import { renderAudit } from './audit-table.ts'
+import { createRunDatabase } from './database.ts'
+import { deploy } from './deploy.ts'
+import { breakThings } from './faults.ts'
+import { createFleet } from './fleet.ts'
+import type { Interruption } from './interruption.ts'
+import type { Options } from './options.ts'
+import type { Child } from './processes.ts'
+import { createProgress } from './progress.ts'
+import { createScreen } from './screen.ts'
+
+const lookEveryMs = 200
+/** How long a cluster may go without a leader before the demo gives up. */
+const patienceMs = 30_000
+
+/** Short enough that two takeovers fit into a short run; a service would keep the default of 30 s. */
+const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(1_000, durationMs / 10)))
+
+/** Looks again and again until `find` finds something. */
+const until = async <T>(what: string, signal: AbortSignal, find: () => Promise<T | null> | T | null): Promise<T> => {
+  const giveUpAt = performance.now() + patienceMs
+  for (;;) {
+    signal.throwIfAborted()
+    const found = await find()
+    if (found !== null) return found
+    if (performance.now() > giveUpAt) throw new Error(`expected ${what}; gave up after ${patienceMs / 1_000} s`)
+    await delay(20, undefined, { signal }).catch(() => {})
+  }
+}
+
+/** True when there are as many effects as changes, null while some are missing. */
+const isDrained = async (pool: Pool): Promise<true | null> => {
+  const { rows } = await pool.query<{ drained: boolean }>(
+    'SELECT (SELECT count(*) FROM journal) <= (SELECT count(*) FROM effects) AS drained',
+  )
+  return rows[0]?.drained || null
+}
+
+/** Runs the whole demo; what it started is gone when the promise settles. */
+export const runPipeline = async (options: Options, { finish, abandon, fail }: Interruption): Promise<AuditReport> => {
+  console.log('Starting PostgreSQL …')
+  await using database = await createRunDatabase(options.url)
+  console.log(`PostgreSQL: ${database.origin}, database ${database.name}. Creating the tables …`)
+  abandon.throwIfAborted()
+  await deploy(database.url)
+
+  await using cleanUp = new AsyncDisposableStack()
+  const pool = new Pool({ connectionString: database.url, max: 3, application_name: 'order-pipeline/main' })
+  pool.on('error', () => {}) // an idle connection was lost; the next query opens another
+  cleanUp.defer(() => pool.end())
+  const progress = createProgress(pool)
+  using screen = createScreen(process.stdout)
+
+  const startedAt = performance.now()
+  const elapsedMs = (): number => performance.now() - startedAt
+  const log = (text: string): void => screen.log(`${(elapsedMs() / 1_000).toFixed(1).padStart(7)} s  ${text}`)
+
+  const leaseMs = leaseFor(options.durationMs)
+  await using fleet = createFleet({ database, leaseMs, rate: options.rate, log, fail })
+  const leader = (): Promise<Child> => until('a replica to lead', abandon, () => fleet.leader())
+
+  const watching = new AbortController()
+  const watch = async (): Promise<void> => {
+    while (!watching.signal.aborted) {
+      for (const { node, epoch, takeoverMs } of await progress.look()) {
+        const took = takeoverMs === null ? '' : `, ${(takeoverMs / 1_000).toFixed(2)} s after the fault`
+        log(`${node} handled its first batch as the leader of epoch ${epoch}${took}`)
+      }
+      screen.show({ elapsedMs: elapsedMs(), replicas: fleet.replicas, load: fleet.load, ...progress.figures() })
+      await delay(lookEveryMs, undefined, { signal: watching.signal }).catch(() => {})
+    }
+  }
+
+  for (let count = 0; count < options.nodes; count += 1) fleet.startReplica()
+  const watched = watch().catch(fail)
+  try {
+    await leader()
+    const load = fleet.startLoad()
+    const over = AbortSignal.any([abandon, finish])
+    const stage = { pool, leaseMs, signal: over, leader, startReplica: fleet.startReplica, log }
+    const faults = breakThings(stage, options.durationMs, options.keep)
+    const time = delay(options.keep ? 2 ** 31 - 1 : options.durationMs, undefined, { signal: over })
+    await Promise.all([faults, time]).catch((error: unknown) => {
+      if (!over.aborted) throw error
+    })
+    abandon.throwIfAborted()
+
+    log('The load ends; what is left is handled')
+    await load.stop()
+    await until('the feed to handle what is left', abandon, () => isDrained(pool)).catch((error: unknown) => {
+      abandon.throwIfAborted()
+      log(String(error)) // the audit will name the changes
+    })
+  } finally {
+    watching.abort()
+    await watched
+  }
+  await fleet.stopReplicas()
+  abandon.throwIfAborted()
+  const client = await pool.connect()
+  try {
+    const report = await audit(client)
+    for (const line of renderAudit(report)) screen.log(line)
+    return report
+  } finally {
+    client.release()
+  }
+}
