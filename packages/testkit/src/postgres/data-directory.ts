@@ -15,22 +15,35 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { UnprivilegedUser } from './unprivileged-user.ts'
 
-const prefix = 'coordination-postgres-'
+const prefix = 'coordination-'
 const ownerFile = 'keeper.pid'
 
 /** A directory of our own in the system's temporary directory, through which the server's user may pass. */
 export const makeServerDirectory = (user: UnprivilegedUser | null): string => {
-  const directory = mkdtempSync(join(tmpdir(), prefix))
+  const directory = mkdtempSync(join(tmpdir(), `${prefix}postgres-`))
   // mkdtemp makes it 0700: as root, initdb of another user would say "could not access directory".
   chmodSync(directory, user ? 0o711 : 0o700)
-  writeFileSync(join(directory, ownerFile), String(process.pid))
+  ownDirectory(directory, process.pid)
   return directory
+}
+
+/** Notes whose end allows anybody to remove a directory. */
+export const ownDirectory = (directory: string, pid: number): void =>
+  writeFileSync(join(directory, ownerFile), String(pid))
+
+/** A killed process stays in the table until its parent asks for it, and where nobody does (containers) for ever. */
+const isZombie = (pid: number): boolean => {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.startsWith('Z') ?? false
+  } catch {
+    return false
+  }
 }
 
 const isAlive = (pid: number): boolean => {
   try {
     process.kill(pid, 0)
-    return true
+    return !isZombie(pid)
   } catch (error) {
     return error instanceof Error && 'code' in error && error.code === 'EPERM'
   }

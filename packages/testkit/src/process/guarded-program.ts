@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { eventually, Hopeless } from '../faults/eventually.ts'
+import { ownDirectory } from '../postgres/data-directory.ts'
 import { freePort } from '../postgres/free-port.ts'
 import { unprivilegedUser } from '../postgres/unprivileged-user.ts'
 import { type GuardRequest, guardReply } from './guard-protocol.ts'
@@ -60,6 +61,7 @@ export const startProgram = async ({ program, files, args }: ProgramOptions): Pr
     execArgv: ['--disable-warning=ExperimentalWarning'],
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })
+  ownDirectory(directory, guard.pid ?? 0)
   const request: GuardRequest = {
     ...{ directory, program, logFile, args: [...args(port, directory)] },
     user: user ? { uid: user.uid, gid: user.gid } : null,

@@ -1,37 +1,53 @@
-/** Where a timer was set, for the message when it is still there after the test. */
+import { createRequire, syncBuiltinESMExports } from 'node:module'
+
+/** Where each timer was set that may still fire, for the message when it is there after the test. */
 const live = new Map<object, string>()
 let watching = false
 
 /** Our published sources; timers of the test itself, of vitest and of drivers are not ours to judge. */
 const ours = /\/packages\/(?!testkit\/)[^/]+\/src\//
 
-const origin = (): string | null => {
-  const lines = new Error('timer').stack?.split('\n').slice(3) ?? []
-  const line = lines.find((candidate) => ours.test(candidate))
-  return line === undefined ? null : line.trim().replace(/^at /, '')
+const remember = (timer: object): void => {
+  const line = new Error('timer').stack?.split('\n').find((candidate) => ours.test(candidate))
+  if (line !== undefined) live.set(timer, line.trim().replace(/^at /, ''))
 }
 
-const remember = <T>(timer: T): T => {
-  const where = origin()
-  if (where !== null && typeof timer === 'object' && timer !== null) live.set(timer, where)
-  return timer
-}
+const followed = <F extends object>(set: F): F =>
+  new Proxy(set, {
+    apply(target, self, args) {
+      const timer: unknown = Reflect.apply(target as never, self, args)
+      if (typeof timer === 'object' && timer !== null) remember(timer)
+      return timer
+    },
+  })
 
 /**
- * Follows timers set by our packages through the global functions. `process.getActiveResourcesInfo()` would miss
- * those that are unref'd, and an unref'd interval that outlives `close()` is a leak all the same.
+ * Follows timers that our packages set, by whichever of Node's three ways. `process.getActiveResourcesInfo()` would
+ * not do: it leaves out timers that are unref'd, counts those of vitest, which come and go, and names no place.
  */
 export const watchTimers = (): void => {
   if (watching) return
   watching = true
-  const { setTimeout: plainTimeout, setInterval: plainInterval } = globalThis
-  const timeout = (...args: Parameters<typeof plainTimeout>): NodeJS.Timeout => remember(plainTimeout(...args))
-  const interval = (...args: Parameters<typeof plainInterval>): NodeJS.Timeout => remember(plainInterval(...args))
-  globalThis.setTimeout = Object.assign(timeout, plainTimeout)
-  globalThis.setInterval = Object.assign(interval, plainInterval)
+  const require = createRequire(import.meta.url)
+  const timers: typeof import('node:timers') = require('node:timers')
+  const promises: typeof import('node:timers/promises') = require('node:timers/promises')
+  globalThis.setTimeout = followed(globalThis.setTimeout)
+  globalThis.setInterval = followed(globalThis.setInterval)
+  timers.setTimeout = followed(timers.setTimeout)
+  timers.setInterval = followed(timers.setInterval)
+  promises.setTimeout = new Proxy(promises.setTimeout, {
+    apply(set, self, args) {
+      const waiting: Promise<unknown> = Reflect.apply(set, self, args)
+      remember(waiting)
+      const settled = (): void => void live.delete(waiting)
+      waiting.then(settled, settled)
+      return waiting
+    },
+  })
+  syncBuiltinESMExports()
 }
 
-/** Timers of ours that still can fire, by where they were set. */
+/** The timers that still can fire, by where they were set. */
 export const liveTimers = (): string[] => {
   for (const timer of [...live.keys()]) {
     // Node marks a timer that was cleared or has fired for the last time; there is no public way to ask.
@@ -39,10 +55,6 @@ export const liveTimers = (): string[] => {
   }
   return [...live.values()]
 }
-
-/** Timers that hold the event loop, whoever set them. */
-export const holdingTimers = (): number =>
-  process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length
 
 /** Forgets what a failed test left, so that the next test is not blamed. */
 export const forgetTimers = (): void => live.clear()

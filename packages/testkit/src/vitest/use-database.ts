@@ -7,7 +7,7 @@ import { createDatabase, openDatabase, type TestDatabase } from '../database/tes
 import { eventually } from '../faults/eventually.ts'
 import { runningProcesses } from '../process/spawn-node.ts'
 import type {} from './global-setup.ts'
-import { forgetTimers, holdingTimers, liveTimers, watchTimers } from './timers.ts'
+import { forgetTimers, liveTimers, watchTimers } from './timers.ts'
 
 export interface UseDatabaseOptions {
   /**
@@ -67,24 +67,22 @@ export const useDatabase = (options: UseDatabaseOptions = {}): DatabaseOfFile =>
     return createDatabase(url, { label, template, runId })
   }
 
-  const leaks = async (timersBefore: number): Promise<string[]> => {
+  const leaks = async (): Promise<string[]> => {
     if (adminPool === null) return []
     const inDatabase = (await databaseLeaks(adminPool, current().name)).map(
       ({ pid, what }) => `${what}${pid === null ? '' : ` [backend ${pid}]`}`,
     )
     const timers = liveTimers().map((where) => `timer set at ${where}`)
-    const holding = holdingTimers() - timersBefore
-    const unknown = timers.length === 0 && holding > 0 ? [`${holding} timers that hold the event loop`] : []
     const processes = runningProcesses().map((pid) => `process ${pid}`)
-    return [...inDatabase, ...timers, ...unknown, ...processes]
+    return [...inDatabase, ...timers, ...processes]
   }
 
-  const assertNothingLeft = async (timersBefore: number): Promise<void> => {
+  const assertNothingLeft = async (): Promise<void> => {
     let last: string[] = []
     try {
       await eventually(
         async () => {
-          last = await leaks(timersBefore)
+          last = await leaks()
           return last.length === 0
         },
         { deadlineMs: leakGraceMs, everyMs: 20 },
@@ -108,18 +106,17 @@ export const useDatabase = (options: UseDatabaseOptions = {}): DatabaseOfFile =>
   })
 
   aroundEach(async (runTest, { task }) => {
-    const timersBefore = holdingTimers()
     await runTest()
     if (task.result?.state === 'fail') {
       failed = true
       console.error(`${task.name}: failed in database ${current().name} at ${current().url}`)
     }
-    if (leakCheck === 'each') await assertNothingLeft(timersBefore)
+    if (leakCheck === 'each') await assertNothingLeft()
   })
 
   afterAll(async () => {
     try {
-      if (own && leakCheck !== 'off') await assertNothingLeft(Number.POSITIVE_INFINITY)
+      if (own && leakCheck !== 'off') await assertNothingLeft()
     } finally {
       for (const other of others) await other.drop()
       await own?.disconnect()
