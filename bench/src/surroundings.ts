@@ -9,11 +9,8 @@ export interface Surroundings extends AsyncDisposable {
   readonly facts: Readonly<Record<string, string>>
 }
 
-/** Settings a figure needs to count: what was committed is on disk. */
-const durable = { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on', max_connections: '300' }
-
 export const createSurroundings = async (settings: Readonly<Record<string, string>> = {}): Promise<Surroundings> => {
-  const server = await startPostgres({ settings: { ...durable, ...settings } })
+  const server = await startPostgres({ durable: true, settings: { max_connections: '300', ...settings } })
   const client = new Client({ connectionString: server.url })
   await client.connect()
   try {
@@ -49,7 +46,10 @@ export const createSurroundings = async (settings: Readonly<Record<string, strin
 const pin = (postmaster: string | null): string => {
   if (cpus().length < 2) return 'none: one core'
   if (postmaster === null) return 'none: the server runs elsewhere'
-  const server = spawnSync('taskset', ['-pc', '0', postmaster])
+  const server = pinToServerCore(postmaster)
   const client = spawnSync('taskset', ['-apc', '1', `${process.pid}`])
-  return server.status === 0 && client.status === 0 ? 'server on core 0, client on core 1' : 'none: taskset failed'
+  return server && client.status === 0 ? 'server on core 0, client on core 1' : 'none: taskset failed'
 }
+
+/** Puts another server beside Postgres. Without it a server that we start inherits the core of the client. */
+export const pinToServerCore = (pid: string): boolean => spawnSync('taskset', ['-apc', '0', pid]).status === 0
