@@ -1,0 +1,30 @@
+/** Supervised connections to Postgres and what every package needs to know of it. Private: bundled, never in a published type. */
+
+export { type ConnectionOptions, type ConnectionSource, connectionSource } from './connection-source.ts'
+export {
+  detectPooler,
+  type QueryRows,
+  type ServerCapabilities,
+  serverCapabilities,
+} from './detect.ts'
+export { asExecutor, assertInTransaction, type Executor } from './executor.ts'
+export { checkFence, fencingBaseSql, fencingTokenSql } from './fence.ts'
+export { channelName, payloadFits, quoteIdentifier, quoteLiteral } from './identifiers.ts'
+export {
+  createListener,
+  type Listener,
+  type ListenerOptions,
+  type ListenerSession,
+  type ListenerState,
+} from './listener.ts'
+export { checkSchema, createMigrations, migrate, type PackageMigrations } from './migrate.ts'
+export {
+  createRunner,
+  type Runner,
+  type RunnerOptions,
+  type RunnerTransaction,
+  type StatementOptions,
+} from './runner.ts'
+export { openSession, type Session, type SessionOptions } from './session.ts'
+export { fromPgError } from './sqlstate.ts'
+export type { Row, Statement } from './statement.ts'

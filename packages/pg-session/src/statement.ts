@@ -1,0 +1,9 @@
+/** A statement by name: prepared once a connection, and found by its name in logs, traces and error messages. */
+export interface Statement {
+  /** Lower-case words joined by `_`; unique within a package. */
+  readonly name: string
+  readonly text: string
+}
+
+/** A row as an array in the order of the select list, as cheap as the driver gives it. */
+export type Row = readonly unknown[]
