@@ -1,0 +1,168 @@
+import { z } from 'zod'
+import { readMetadata } from './metadata.ts'
+import type { NodeRecord } from './node.ts'
+import type { Reading } from './view.ts'
+
+const bigint = z
+  .string()
+  .regex(/^\d{1,19}$/)
+  .transform(BigInt)
+const downCause = z.enum(['ttl', 'crash', 'replaced'])
+
+/** A node as `record()` in statements.ts writes it. */
+const recordSchema = z
+  .tuple([
+    z.string(),
+    bigint,
+    z.string(),
+    z.string().nullable(),
+    z.unknown(),
+    z.enum(['joining', 'up', 'leaving', 'left', 'down']),
+    downCause.nullable(),
+    bigint,
+    z.number(),
+    bigint.nullable(),
+    z.union([z.literal('left'), downCause]).nullable(),
+  ])
+  .transform(
+    ([id, incarnation, name, address, metadata, state, cause, version, joinedAt, formerly, end]): NodeRecord => ({
+      node: Object.freeze({
+        id,
+        incarnation,
+        name,
+        address,
+        metadata: readMetadata(metadata),
+        state,
+        joinedAt: new Date(joinedAt),
+        version,
+      }),
+      cause,
+      previous: formerly === null || end === null ? null : { incarnation: formerly, end },
+    }),
+  )
+
+const announcementSchema = z.object({ v: bigint, n: z.array(recordSchema).optional() })
+
+/** What a notification said: the new version, and what changed when it fitted in. */
+export interface Announcement {
+  readonly version: bigint
+  readonly records: readonly NodeRecord[] | null
+}
+
+/** Null for a payload that is not ours: channels are open to everybody. */
+export function parseAnnouncement(payload: string): Announcement | null {
+  const parsed = announcementSchema.safeParse(jsonOf(payload))
+  return parsed.success ? { version: parsed.data.v, records: parsed.data.n ?? null } : null
+}
+
+export const parseRecord = (answer: string): NodeRecord => recordSchema.parse(JSON.parse(answer))
+
+const readingSchema = z.tuple([bigint, z.boolean(), z.array(recordSchema)])
+
+export const parseReading = (answer: string): Reading => {
+  const [version, full, records] = readingSchema.parse(JSON.parse(answer))
+  return { version, scope: full ? 'full' : 'delta', records }
+}
+
+/** Who sweeps, as of a beat. */
+export interface SweeperSeen {
+  readonly id: string
+  readonly incarnation: bigint
+  readonly epoch: bigint
+}
+
+export interface BeatAnswer {
+  /** False: the others have let this incarnation go. */
+  readonly alive: boolean
+  readonly version: bigint
+  readonly sweeper: SweeperSeen | null
+  /** Nobody sweeps, or whoever did has stopped. */
+  readonly sweeperWanted: boolean
+}
+
+const beatSchema = z.tuple([
+  z.boolean(),
+  bigint,
+  z.string().nullable(),
+  bigint.nullable(),
+  bigint.nullable(),
+  z.boolean(),
+])
+
+export const parseBeat = (answer: string): BeatAnswer => {
+  const [alive, version, id, incarnation, epoch, sweeperWanted] = beatSchema.parse(JSON.parse(answer))
+  const sweeper = id === null || incarnation === null || epoch === null ? null : { id, incarnation, epoch }
+  return { alive, version, sweeper, sweeperWanted }
+}
+
+const fateSchema = z.tuple([bigint, z.string()])
+
+export const parseFate = (answer: string): { readonly incarnation: bigint; readonly state: string } => {
+  const [incarnation, state] = fateSchema.parse(JSON.parse(answer))
+  return { incarnation, state }
+}
+
+/** A member that a look found silent or without its marker. */
+export interface Suspect {
+  readonly id: string
+  readonly incarnation: bigint
+  /** Its last beat, in microseconds of the database's clock; compared, never calculated with. */
+  readonly lastBeat: string
+  /** Older than the node's ttl. */
+  readonly stale: boolean
+  /** Its connection held a marker, and the server has dropped it. */
+  readonly gone: boolean
+}
+
+export interface Look {
+  readonly members: number
+  /** Members silent for half their ttl, or without the marker they had. */
+  readonly doubtful: number
+  /** Since the server started, milliseconds. */
+  readonly uptimeMs: number
+  readonly suspects: readonly Suspect[]
+}
+
+const lookSchema = z.tuple([
+  z.number(),
+  z.number(),
+  z.number(),
+  z.array(z.tuple([z.string(), bigint, z.string(), z.boolean(), z.boolean()])),
+])
+
+export const parseLook = (answer: string): Look => {
+  const [members, doubtful, uptimeMs, suspects] = lookSchema.parse(JSON.parse(answer))
+  return {
+    members,
+    doubtful,
+    uptimeMs,
+    suspects: suspects.map(([id, incarnation, lastBeat, stale, gone]) => ({ id, incarnation, lastBeat, stale, gone })),
+  }
+}
+
+/** A standby's look at the sweeper. */
+export interface SweeperLook {
+  readonly epoch: bigint
+  readonly gone: boolean
+  readonly lastBeat: string
+}
+
+const sweeperLookSchema = z.tuple([bigint, z.boolean(), z.string()])
+
+export const parseSweeperLook = (answer: string): SweeperLook => {
+  const [epoch, gone, lastBeat] = sweeperLookSchema.parse(JSON.parse(answer))
+  return { epoch, gone, lastBeat }
+}
+
+const deadSchema = z.array(z.tuple([z.string(), bigint]))
+
+export const parseDead = (answer: string): readonly { readonly id: string; readonly incarnation: bigint }[] =>
+  deadSchema.parse(JSON.parse(answer)).map(([id, incarnation]) => ({ id, incarnation }))
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,84 @@
+import type { Look, Suspect } from './record.ts'
+
+/** What a sweeper makes of its looks. */
+export interface Verdict {
+  /** Silent for their ttl on two looks running. */
+  readonly stale: readonly Suspect[]
+  /** Without their marker on two looks at least `confirmMs` apart, and no beat in between. */
+  readonly crashed: readonly Suspect[]
+  /** When to look again out of cadence, milliseconds from this look; null: in cadence. */
+  readonly lookAgainMs: number | null
+  /** Set while so many would go at once that the sweeper waits. */
+  readonly held: { readonly doubtful: number; readonly members: number; readonly remainingMs: number } | null
+}
+
+export interface SuspicionOptions {
+  /** Contact that the sweeper must have had, and how long a mass death is held. */
+  readonly ttlMs: number
+  /** Between the two looks at a marker that is gone. @default 300 */
+  readonly confirmMs?: number
+}
+
+/** More than this share of the members, and at least this many, look like a database in trouble, not like deaths. */
+const massShare = 0.3
+const massCount = 3
+
+const nobody: Verdict = { stale: [], crashed: [], lookAgainMs: null, held: null }
+
+/**
+ * Judges what a sweeper sees. One look never suffices: an answer may be old by the time it is read (Wolverine ejected
+ * live nodes after one stale read). Knows no clock; instants are the caller's, on one monotonic line.
+ */
+export class Suspicion {
+  readonly #ttlMs: number
+  readonly #confirmMs: number
+  #suspects = new Map<string, { readonly suspect: Suspect; readonly goneSince: number | null }>()
+  #mass: { readonly since: number } | null = null
+
+  constructor(options: SuspicionOptions) {
+    this.#ttlMs = options.ttlMs
+    this.#confirmMs = options.confirmMs ?? 300
+  }
+
+  /**
+   * @param contactMs how long the sweeper has been in touch with the database without a break: after an outage everybody
+   * looks silent, and everybody gets one ttl to beat again
+   */
+  judge(look: Look, now: number, contactMs: number): Verdict {
+    const before = this.#suspects
+    this.#suspects = new Map()
+    if (Math.min(contactMs, look.uptimeMs) < this.#ttlMs) return nobody
+    const stale: Suspect[] = []
+    const crashed: Suspect[] = []
+    let waiting = false
+    for (const suspect of look.suspects) {
+      const key = `${suspect.incarnation}/${suspect.id}`
+      const earlier = before.get(key)
+      const same = earlier !== undefined && earlier.suspect.lastBeat === suspect.lastBeat ? earlier : undefined
+      const goneSince = suspect.gone ? (same?.goneSince ?? now) : null
+      this.#suspects.set(key, { suspect, goneSince })
+      if (suspect.stale && same?.suspect.stale) stale.push(suspect)
+      else if (goneSince !== null && now - goneSince >= this.#confirmMs) crashed.push(suspect)
+      else if (goneSince !== null) waiting = true
+    }
+    const held = this.#hold(look, now, stale.length + crashed.length > 0)
+    const lookAgainMs = waiting && held === null ? this.#confirmMs : null
+    return held === null ? { stale, crashed, lookAgainMs, held } : { stale: [], crashed: [], lookAgainMs, held }
+  }
+
+  /**
+   * Counted are all who are doubtful, not only those due now: the deaths of a partition come due one by one as their last
+   * beats age, and would slip through below the share.
+   */
+  #hold(look: Look, now: number, due: boolean): Verdict['held'] {
+    const mass = look.doubtful >= massCount && look.doubtful > look.members * massShare
+    if (!mass) {
+      this.#mass = null
+      return null
+    }
+    if (this.#mass === null && !due) return null
+    this.#mass ??= { since: now }
+    const remainingMs = this.#mass.since + this.#ttlMs - now
+    return remainingMs > 0 ? { doubtful: look.doubtful, members: look.members, remainingMs } : null
+  }
+}

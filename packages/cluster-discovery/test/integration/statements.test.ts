@@ -1,0 +1,241 @@
+import { eventually } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import type { Client, Pool } from 'pg'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { parseBeat, parseDead, parseLook, parseReading, parseRecord } from '../../src/record.ts'
+import { clusterStatements, type Statement } from '../../src/statements.ts'
+import { clusterTables } from '../database.ts'
+
+const database = useDatabase({ template: clusterTables })
+const sql = clusterStatements('"coordination"', 'test')
+let pool: Pool
+beforeAll(() => {
+  pool = database.pool({ max: 4 })
+})
+beforeEach(async () => {
+  await pool.query(
+    'TRUNCATE coordination.cluster, coordination.nodes, coordination.node_beats, coordination.cluster_sweepers',
+  )
+})
+
+type Queryable = Pick<Client | Pool, 'query'>
+const answer = async (on: Queryable, statement: Statement, values: unknown[]): Promise<string | null> => {
+  const { rows } = await on.query<{ answer: string }>({ ...statement, values })
+  return rows[0]?.answer ?? null
+}
+const join = async (id: string, attempt = `${id}-1`, ttlMs = 8_000) =>
+  parseRecord((await answer(pool, sql.join, ['c', id, id, null, '{}', attempt, ttlMs, 'channel'])) ?? '')
+const beat = async (on: Queryable, id: string, incarnation: bigint) =>
+  parseBeat((await answer(on, sql.beat, ['c', id, incarnation, null, 3_000])) ?? '')
+const take = (id: string, incarnation: bigint, leaseMs = 3_000) =>
+  answer(pool, sql.take, ['c', id, incarnation, leaseMs])
+const read = async (known: bigint) => parseReading((await answer(pool, sql.read, ['c', known])) ?? '')
+const silence = (id: string, byMs: number) =>
+  pool.query(`UPDATE coordination.node_beats SET at = clock_timestamp() - $2 * interval '1 ms' WHERE id = $1`, [
+    id,
+    byMs,
+  ])
+const down = async (
+  on: Queryable,
+  sweeper: [string, bigint, string],
+  id: string,
+  incarnation: bigint,
+  cause = 'ttl',
+  at = '',
+) => {
+  const text = await answer(on, sql.down, ['c', ...sweeper, [id], [incarnation], [at], cause, 'channel'])
+  return text === null ? [] : parseDead(text)
+}
+
+describe('join', () => {
+  it('gives each incarnation the version of the cluster', async () => {
+    expect((await join('a')).node).toMatchObject({ id: 'a', incarnation: 1n, version: 1n, state: 'up' })
+    expect((await join('b')).node).toMatchObject({ incarnation: 2n, version: 2n })
+  })
+
+  it('finds itself when the answer to the same attempt was lost', async () => {
+    const first = await join('a')
+    expect(await join('a')).toEqual(first)
+    expect((await read(-1n)).version).toBe(1n)
+  })
+
+  it('replaces whoever has the id, and remembers how that one ended', async () => {
+    const first = await join('a')
+    const second = await join('a', 'a-2')
+    expect(second).toMatchObject({ node: { incarnation: 2n }, previous: { incarnation: 1n, end: 'replaced' } })
+    expect((await beat(pool, 'a', first.node.incarnation)).alive).toBe(false)
+    await answer(pool, sql.leave, ['c', 'a', 2n, 'channel'])
+    expect(await join('a', 'a-3')).toMatchObject({
+      node: { incarnation: 4n },
+      previous: { incarnation: 2n, end: 'left' },
+    })
+  })
+
+  it('counts without a gap when many join at once', async () => {
+    const ids = Array.from({ length: 40 }, (_, index) => `node-${index}`)
+    const joined = await Promise.all(ids.map((id) => join(id)))
+    expect(joined.map(({ node }) => Number(node.version)).sort((a, b) => a - b)).toEqual(
+      ids.map((_, index) => index + 1),
+    )
+    expect((await read(-1n)).version).toBe(40n)
+  })
+})
+
+describe('a beat', () => {
+  it('says alive, the version, and that a sweeper is wanted', async () => {
+    const { node } = await join('a')
+    expect(await beat(pool, 'a', node.incarnation)).toEqual({
+      alive: true,
+      version: 1n,
+      sweeper: null,
+      sweeperWanted: true,
+    })
+    await take('a', 1n)
+    expect(await beat(pool, 'a', 1n)).toMatchObject({
+      sweeper: { id: 'a', incarnation: 1n, epoch: 1n },
+      sweeperWanted: false,
+    })
+  })
+
+  it('does not wait for the disk, and leaves the setting of the session alone', async () => {
+    await join('a')
+    const client = await database.client()
+    await client.query('BEGIN')
+    await beat(client, 'a', 1n)
+    expect((await client.query('SHOW synchronous_commit')).rows).toEqual([{ synchronous_commit: 'off' }])
+    await client.query('COMMIT')
+    expect((await client.query('SHOW synchronous_commit')).rows).toEqual([{ synchronous_commit: 'on' }])
+    await client.end()
+  })
+
+  it('is a HOT update', async () => {
+    await join('a')
+    const client = await database.client()
+    for (let count = 0; count < 200; count += 1) await beat(client, 'a', 1n)
+    await client.end()
+    await eventually(async () => {
+      const { rows } = await pool.query(
+        `SELECT n_tup_upd::int AS updates, n_tup_hot_upd::int AS hot FROM pg_stat_user_tables WHERE relname = 'node_beats'`,
+      )
+      const row = rows[0] ?? { updates: 0, hot: 0 }
+      return row.updates >= 200 && row.hot >= row.updates - 2
+    })
+  })
+})
+
+describe('a reading', () => {
+  it('is what changed after the known version', async () => {
+    await join('a')
+    await join('b')
+    expect(await read(1n)).toMatchObject({ version: 2n, scope: 'delta', records: [{ node: { id: 'b' } }] })
+    expect(await read(2n)).toMatchObject({ version: 2n, scope: 'delta', records: [] })
+  })
+
+  it('is the full view for whoever knows nothing, less than was pruned, or more than there is', async () => {
+    await join('a')
+    await join('b')
+    await answer(pool, sql.leave, ['c', 'a', 1n, 'channel'])
+    for (const known of [-1n, 9n]) expect((await read(known)).scope).toBe('full')
+    expect(await answer(pool, sql.prune, ['c', 0, 100])).toBe('1')
+    expect(await read(2n)).toMatchObject({ scope: 'full', records: [{ node: { id: 'b' } }] })
+    expect((await read(3n)).scope).toBe('delta')
+  })
+
+  it('keeps the newest tombstones when there are too many', async () => {
+    for (const id of ['a', 'b', 'c']) {
+      const { node } = await join(id)
+      await answer(pool, sql.leave, ['c', id, node.incarnation, 'channel'])
+    }
+    expect(await answer(pool, sql.prune, ['c', 1e9, 2])).toBe('1')
+    expect((await read(-1n)).records.map(({ node }) => node.id)).toEqual(['b', 'c'])
+  })
+})
+
+describe('the sweeper’s lease', () => {
+  it('is taken once, again when it expires, and at once when its holder has left', async () => {
+    await join('a')
+    await join('b')
+    expect(await take('a', 1n)).toBe('1')
+    expect(await take('b', 2n)).toBeNull()
+    await pool.query(`UPDATE coordination.cluster_sweepers SET renewed_at = clock_timestamp() - interval '4 s'`)
+    expect(await take('b', 2n)).toBe('2')
+    expect(await answer(pool, sql.look, ['c', 'a', 1n, '1'])).toBeNull()
+    await answer(pool, sql.leave, ['c', 'b', 2n, 'channel'])
+    expect(await take('a', 1n)).toBe('3')
+  })
+
+  it('is not for those who are no members', async () => {
+    await join('a')
+    expect(await take('a', 7n)).toBeNull()
+    expect(await take('nobody', 1n)).toBeNull()
+  })
+})
+
+describe('down', () => {
+  it('lets the silent go, on one version, and tells their next beat', async () => {
+    await join('a')
+    await join('b')
+    await take('a', 1n)
+    await silence('b', 9_000)
+    const look = parseLook((await answer(pool, sql.look, ['c', 'a', 1n, '1'])) ?? '')
+    expect(look).toMatchObject({ members: 2, doubtful: 1, suspects: [{ id: 'b', stale: true, gone: false }] })
+    expect(await down(pool, ['a', 1n, '1'], 'b', 2n)).toEqual([{ id: 'b', incarnation: 2n }])
+    expect((await beat(pool, 'b', 2n)).alive).toBe(false)
+    expect((await read(2n)).records).toMatchObject([{ node: { id: 'b', state: 'down', version: 3n }, cause: 'ttl' }])
+  })
+
+  it('neither bumps the version nor touches anybody who is not silent', async () => {
+    await join('a')
+    await join('b')
+    await take('a', 1n)
+    expect(await down(pool, ['a', 1n, '1'], 'b', 2n)).toEqual([])
+    expect((await read(-1n)).version).toBe(2n)
+  })
+
+  it('is refused to a sweeper whose epoch is over, and never meets the sweeper itself', async () => {
+    await join('a')
+    await join('b')
+    await take('a', 1n)
+    await silence('a', 9_000)
+    await silence('b', 9_000)
+    expect(await down(pool, ['a', 1n, '1'], 'a', 1n)).toEqual([])
+    expect(await down(pool, ['a', 1n, '0'], 'b', 2n)).toEqual([])
+  })
+
+  it('spares a node whose beat commits while the sweeper looks', async () => {
+    await join('a')
+    await join('b')
+    await take('a', 1n)
+    await silence('b', 9_000)
+    const late = await database.client()
+    const sweeper = await database.client()
+    await late.query('BEGIN')
+    expect((await beat(late, 'b', 2n)).alive).toBe(true)
+    const { rows } = await sweeper.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+    const declared = down(sweeper, ['a', 1n, '1'], 'b', 2n)
+    await eventually(async () => {
+      const { rows: waiting } = await pool.query(`SELECT FROM pg_locks WHERE pid = $1 AND NOT granted`, [rows[0]?.pid])
+      return waiting.length > 0
+    })
+    await late.query('COMMIT')
+    expect(await declared).toEqual([])
+    expect((await beat(pool, 'b', 2n)).alive).toBe(true)
+    expect((await read(-1n)).version).toBe(2n)
+    await Promise.all([late.end(), sweeper.end()])
+  })
+
+  it('tells the beat that waited for it that it came too late', async () => {
+    await join('a')
+    await join('b')
+    await take('a', 1n)
+    await silence('b', 9_000)
+    const late = await database.client()
+    const sweeper = await database.client()
+    await sweeper.query('BEGIN')
+    expect(await down(sweeper, ['a', 1n, '1'], 'b', 2n)).toHaveLength(1)
+    const answered = beat(late, 'b', 2n)
+    await sweeper.query('COMMIT')
+    expect((await answered).alive).toBe(false)
+    await Promise.all([late.end(), sweeper.end()])
+  })
+})
