@@ -1,7 +1,4 @@
 -- Fencing tokens: numbers that only ever rise, and the record of the highest one seen for each resource.
--- package: fencing
--- version: 1
--- compatible with: 1
 \if :{?schema}
 \else
   \set schema coordination
