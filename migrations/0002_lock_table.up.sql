@@ -1,0 +1,286 @@
+-- Leased locks in a table: grants, shared holders, the line of waiters. Needs 0001_fencing.
+-- package: lock-table
+-- version: 1
+-- compatible with: 1
+\if :{?schema}
+\else
+  \set schema coordination
+\endif
+
+CREATE SCHEMA IF NOT EXISTS :"schema";
+
+-- Where a supervisor's classic table is in place already, it is upgraded where it stands; the way down must know.
+SELECT set_config('coordination.adopted', (to_regclass(format('%I.%I', :'schema', 'locks')) IS NOT NULL)::text, true);
+
+-- The six columns of the classic supervisor table. Its readers and writers go on working beside ours.
+CREATE TABLE IF NOT EXISTS :"schema".locks (
+  key              text        PRIMARY KEY,
+  is_acquired      boolean     NOT NULL DEFAULT false,
+  session_id       varchar(27),
+  acquirer_name    text,
+  acquirer_address text,
+  acquired_at      timestamp
+);
+ALTER TABLE :"schema".locks
+  ADD COLUMN expires_at    timestamptz,
+  ADD COLUMN fencing_token bigint,
+  ADD COLUMN metadata      jsonb,
+  ADD COLUMN line          bigint  NOT NULL DEFAULT 0,
+  ADD COLUMN served        bigint  NOT NULL DEFAULT 0,
+  ADD COLUMN shared        boolean NOT NULL DEFAULT false,
+  ADD COLUMN released_at   timestamptz,
+  -- Room on each page: grants, renewals and releases stay HOT updates.
+  SET (fillfactor = 50);
+COMMENT ON COLUMN :"schema".locks.session_id IS 'Owner of the grant; null while shared, and after a forced release';
+COMMENT ON COLUMN :"schema".locks.acquired_at IS 'UTC';
+COMMENT ON COLUMN :"schema".locks.expires_at IS 'End of the lease; null on a row that is acquired: held without end, as by a writer of the classic table';
+COMMENT ON COLUMN :"schema".locks.fencing_token IS 'Of the last grant';
+COMMENT ON COLUMN :"schema".locks.line IS 'Last ticket given to a waiter; 0 when nobody waits';
+COMMENT ON COLUMN :"schema".locks.served IS 'Last ticket whose waiter was granted the lock';
+COMMENT ON COLUMN :"schema".locks.shared IS 'Held by the holders in lock_shares; expires_at is the latest of theirs';
+
+-- One row for each shared holder of a key.
+CREATE TABLE :"schema".lock_shares (
+  key              text        NOT NULL,
+  session_id       varchar(27) NOT NULL,
+  acquirer_name    text,
+  acquirer_address text,
+  acquired_at      timestamp   NOT NULL,
+  expires_at       timestamptz NOT NULL,
+  fencing_token    bigint      NOT NULL,
+  metadata         jsonb,
+  PRIMARY KEY (key, session_id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE :"schema".lock_shares IS 'Shared holders; they hold only while their row in locks says shared';
+
+-- One row for each process that waits: its liveness, for all its tickets.
+CREATE TABLE :"schema".lock_sessions (
+  session_id varchar(27) PRIMARY KEY,
+  channel    text,
+  expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN :"schema".lock_sessions.channel IS 'Where the process listens; null when it polls';
+
+CREATE SEQUENCE :"schema".lock_tickets AS bigint;
+
+-- The line of waiters of each key, in the order of their tickets.
+CREATE TABLE :"schema".lock_waiters (
+  key              text        NOT NULL,
+  ticket           bigint      NOT NULL,
+  session_id       varchar(27) NOT NULL,
+  owner            varchar(27) NOT NULL,
+  shared           boolean     NOT NULL,
+  acquirer_name    text,
+  acquirer_address text,
+  metadata         jsonb,
+  PRIMARY KEY (key, ticket)
+);
+COMMENT ON COLUMN :"schema".lock_waiters.owner IS 'session_id of the grant that this ticket becomes';
+
+-- What a failover changes. Grants that the new primary never heard of may still be believed in: for the longest ttl in use
+-- nothing is granted after the fencing base has changed.
+CREATE TABLE :"schema".lock_timeline (
+  singleton   boolean     PRIMARY KEY DEFAULT true CHECK (singleton),
+  base        bigint      NOT NULL,
+  max_ttl_ms  bigint      NOT NULL DEFAULT 0,
+  quiet_until timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO :"schema".lock_timeline (base) SELECT :"schema".fencing_rebase();
+
+CREATE VIEW :"schema".active_locks AS
+SELECT key, session_id, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token, metadata, shared
+FROM :"schema".locks
+WHERE is_acquired AND (expires_at IS NULL OR expires_at > clock_timestamp());
+COMMENT ON VIEW :"schema".active_locks IS 'The truth where is_acquired alone is not: rows of crashed holders whose lease is over are not in it';
+
+-- Renews leases: rows are found through the index, in the order of the arrays, on a table of any fill. A planner that is
+-- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue.
+CREATE FUNCTION :"schema".lock_renew(keys text[], owners text[], tokens bigint[], ttls bigint[])
+RETURNS TABLE (renewed bigint) LANGUAGE plpgsql VOLATILE
+SET search_path = :"schema", pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+BEGIN
+  RETURN QUERY
+  -- renew
+  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting)
+  UPDATE locks AS l
+  SET expires_at = clock_timestamp() + a.ttl * interval '1 millisecond'
+  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS a (key, owner, token, ttl, position)
+  WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
+    AND l.is_acquired AND l.expires_at > clock_timestamp()
+  RETURNING a.position;
+  -- renewed
+END $$;
+
+-- The same for shared holders, whose row in locks is locked first: it is what exclusive grants look at.
+CREATE FUNCTION :"schema".lock_renew_shares(keys text[], owners text[], tokens bigint[], ttls bigint[])
+RETURNS TABLE (renewed bigint) LANGUAGE plpgsql VOLATILE
+SET search_path = :"schema", pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+BEGIN
+  PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE;
+  RETURN QUERY
+  -- renew shares
+  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting),
+  renewed AS (
+    UPDATE lock_shares s SET expires_at = clock_timestamp() + a.ttl * interval '1 millisecond'
+    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS a (key, owner, token, ttl, position)
+    JOIN locks l ON l.key = a.key AND l.is_acquired AND l.shared
+    WHERE s.key = a.key AND s.session_id = a.owner AND s.fencing_token = a.token AND s.expires_at > clock_timestamp()
+    RETURNING a.position, s.key, s.expires_at
+  ),
+  extended AS (
+    UPDATE locks l SET expires_at = r.expires_at
+    FROM (SELECT key, max(expires_at) AS expires_at FROM renewed GROUP BY key) r
+    WHERE l.key = r.key AND l.expires_at < r.expires_at
+  )
+  SELECT position FROM renewed;
+  -- renewed shares
+END $$;
+
+-- Gives locks back, or looks after locks that nobody holds any more, and grants each to the head of its line.
+-- The rows are locked first. The statement after that has a new snapshot and sees each ticket whose row was written before:
+-- in one statement a waiter that entered the line meanwhile would be missed, and left waiting before a free lock.
+CREATE FUNCTION :"schema".lock_hand_off(
+  keys text[], owners text[], tokens bigint[], claim_ms bigint, margin_ms bigint, after_failover boolean, self text
+)
+RETURNS TABLE (key text, released boolean, session_id varchar, ticket bigint, channel text) LANGUAGE plpgsql VOLATILE
+SET search_path = :"schema", pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+  served record;
+BEGIN
+  PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE;
+  FOR served IN
+  -- serve
+  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting),
+  fence AS MATERIALIZED (
+    SELECT f.base, t.base = f.base AND (t.quiet_until <= clock_timestamp() OR $6) AS open
+    FROM durable, lock_timeline t, (SELECT coalesce(
+      (SELECT base FROM fencing WHERE server_started_at = pg_postmaster_start_time() AND table_oid = tableoid),
+      fencing_rebase()
+    ) AS base) f
+  ),
+  asked AS MATERIALIZED (
+    SELECT a.key, a.owner, l.served, l.line,
+      l.is_acquired AND NOT l.shared AND l.session_id = a.owner AND (a.token IS NULL OR l.fencing_token = a.token) AS own,
+      l.is_acquired AND (l.expires_at IS NULL OR l.expires_at + $5 * interval '1 millisecond' > clock_timestamp()) AS held,
+      l.is_acquired AND l.shared AS shared,
+      EXISTS (
+        SELECT FROM lock_shares s
+        WHERE s.key = a.key AND s.session_id = a.owner AND (a.token IS NULL OR s.fencing_token = a.token)
+      ) AS own_share,
+      (
+        SELECT max(s.expires_at) FROM lock_shares s
+        WHERE s.key = a.key AND s.session_id IS DISTINCT FROM a.owner
+          AND s.expires_at + $5 * interval '1 millisecond' > clock_timestamp()
+      ) AS shared_until
+    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS a (key, owner, token)
+    JOIN locks l ON l.key = a.key
+  ),
+  states AS MATERIALIZED (
+    SELECT key, owner, served, line, shared, own, own_share AND shared AS own_share, shared_until,
+      CASE WHEN own OR NOT held OR (shared AND shared_until IS NULL) THEN 'free' WHEN shared THEN 'shared' ELSE 'held' END
+        AS state
+    FROM asked
+  ),
+  heads AS MATERIALIZED (
+    SELECT st.key, h.ticket, h.shared FROM fence, states st
+    CROSS JOIN LATERAL (
+      SELECT w.ticket, w.shared FROM lock_waiters w
+      JOIN lock_sessions s ON s.session_id = w.session_id AND s.expires_at > clock_timestamp()
+      WHERE w.key = st.key AND w.ticket > st.served
+      ORDER BY w.ticket LIMIT 1
+    ) h
+    WHERE fence.open AND st.line <> 0 AND (st.state = 'free' OR (st.state = 'shared' AND h.shared))
+  ),
+  chosen AS MATERIALIZED (
+    SELECT h.key, w.ticket, w.session_id, w.owner, w.shared, w.acquirer_name, w.acquirer_address, w.metadata, s.channel
+    FROM heads h
+    CROSS JOIN LATERAL (
+      SELECT COALESCE((
+        SELECT x.ticket FROM lock_waiters x
+        JOIN lock_sessions s ON s.session_id = x.session_id AND s.expires_at > clock_timestamp()
+        WHERE h.shared AND x.key = h.key AND x.ticket > h.ticket AND NOT x.shared
+        ORDER BY x.ticket LIMIT 1
+      ), CASE WHEN h.shared THEN 9223372036854775807 ELSE h.ticket + 1 END) AS ticket
+    ) stop
+    JOIN lock_waiters w ON w.key = h.key AND w.ticket >= h.ticket AND w.ticket < stop.ticket
+    JOIN lock_sessions s ON s.session_id = w.session_id AND s.expires_at > clock_timestamp()
+  ),
+  last_chosen AS MATERIALIZED (
+    SELECT DISTINCT ON (c.key) c.key, c.ticket, c.owner, c.shared, c.acquirer_name, c.acquirer_address, c.metadata
+    FROM chosen c ORDER BY c.key, c.ticket DESC
+  ),
+  rows_written AS (
+    UPDATE locks l SET
+      is_acquired = c.key IS NOT NULL OR st.state = 'shared',
+      shared = CASE WHEN c.key IS NULL THEN st.state = 'shared' ELSE c.shared END,
+      session_id = CASE WHEN NOT c.shared THEN c.owner END,
+      acquirer_name = CASE WHEN st.state = 'shared' THEN l.acquirer_name ELSE c.acquirer_name END,
+      acquirer_address = CASE WHEN st.state = 'shared' THEN l.acquirer_address ELSE c.acquirer_address END,
+      acquired_at = CASE
+        WHEN st.state = 'shared' THEN l.acquired_at
+        WHEN c.key IS NOT NULL THEN clock_timestamp() AT TIME ZONE 'UTC' END,
+      expires_at = CASE
+        WHEN c.key IS NOT NULL
+        THEN greatest(CASE WHEN c.shared THEN st.shared_until END, clock_timestamp() + $4 * interval '1 millisecond')
+        WHEN st.state = 'shared' THEN st.shared_until END,
+      fencing_token = CASE
+        WHEN NOT c.shared THEN (SELECT base FROM fence) + nextval('fencing_tokens') ELSE l.fencing_token END,
+      metadata = CASE WHEN NOT c.shared THEN c.metadata END,
+      served = COALESCE(c.ticket, l.served),
+      line = CASE WHEN c.key IS NULL AND st.state = 'free' AND (SELECT open FROM fence) THEN 0 ELSE l.line END,
+      released_at = CASE WHEN c.key IS NULL AND st.state = 'free' THEN clock_timestamp() END
+    FROM states st LEFT JOIN last_chosen c ON c.key = st.key
+    WHERE l.key = st.key
+      AND (c.key IS NOT NULL OR st.own_share OR (st.state = 'free' AND (st.own OR l.is_acquired OR l.line <> 0)))
+  ),
+  shares_ended AS (
+    DELETE FROM lock_shares s USING states st
+    WHERE s.key = st.key AND (st.state = 'free' OR (st.own_share AND s.session_id = st.owner))
+  ),
+  shares_granted AS (
+    INSERT INTO lock_shares
+      (key, session_id, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token, metadata)
+    SELECT c.key, c.owner, c.acquirer_name, c.acquirer_address, clock_timestamp() AT TIME ZONE 'UTC',
+      clock_timestamp() + $4 * interval '1 millisecond', (SELECT base FROM fence) + nextval('fencing_tokens'), c.metadata
+    FROM chosen c WHERE c.shared
+  ),
+  tickets_ended AS (
+    DELETE FROM lock_waiters w USING states st LEFT JOIN last_chosen c ON c.key = st.key, fence
+    WHERE w.key = st.key AND fence.open AND (w.ticket <= c.ticket OR (c.key IS NULL AND st.state = 'free'))
+  )
+  SELECT st.key, st.own OR st.own_share AS released, c.session_id, c.ticket, c.channel
+  FROM states st LEFT JOIN chosen c ON c.key = st.key
+  -- served
+  LOOP
+    key := served.key;
+    released := served.released;
+    session_id := served.session_id;
+    ticket := served.ticket;
+    channel := served.channel;
+    IF served.channel IS NOT NULL AND served.session_id <> self THEN
+      PERFORM pg_notify(served.channel, served.ticket::text);
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END $$;
+
+SELECT set_config('coordination.schema', :'schema', true);
+DO $$ BEGIN
+  IF current_setting('coordination.adopted')::boolean THEN
+    EXECUTE format('COMMENT ON TABLE %I.locks IS %L', current_setting('coordination.schema'), 'Locks; adopted from the classic supervisor table');
+  ELSE
+    EXECUTE format('COMMENT ON TABLE %I.locks IS %L', current_setting('coordination.schema'), 'Locks, one row a key; the row outlives the release');
+  END IF;
+END $$;
+
+INSERT INTO :"schema".schema_versions AS v (package, version, compatible_with)
+VALUES ('lock-table', 1, 1)
+ON CONFLICT (package) DO UPDATE
+   SET version = excluded.version, compatible_with = excluded.compatible_with, migrated_at = excluded.migrated_at;
