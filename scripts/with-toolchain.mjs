@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const bin = join(root, 'node_modules', '.bin')
+// Not `.bin/node`: that is a shell script around it, in which a signal ends.
+const nodeDirectory = join(root, 'node_modules', 'node', 'bin')
 const stamp = join(root, 'node_modules', '.installed-for')
 const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const wanted = createHash('sha256')
@@ -75,7 +77,7 @@ const install = async () => {
 
 /** The Node.js of node_modules; on a platform that has no such package, our own when it is new enough. */
 const node = () => {
-  const own = join(bin, 'node')
+  const own = join(nodeDirectory, process.platform === 'win32' ? 'node.exe' : 'node')
   if (existsSync(own)) return own
   if (Number(process.versions.node.split('.')[0]) >= 24) return process.execPath
   console.error(
@@ -86,5 +88,5 @@ const node = () => {
 
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) await install()
 const [command, ...args] = process.argv.slice(2)
-const env = { ...process.env, PATH: [bin, process.env.PATH].join(delimiter) }
+const env = { ...process.env, PATH: [nodeDirectory, bin, process.env.PATH].join(delimiter) }
 process.exit(await run(command === 'node' ? node() : command, args, env))
