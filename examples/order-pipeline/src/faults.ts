@@ -99,7 +99,7 @@ export const breakThings = async (stage: Stage, periodMs: number, repeat: boolea
   do {
     for (const [share, fault] of plan) {
       const dueMs = start + (round + share) * periodMs
-      await delay(dueMs - performance.now(), undefined, { signal: stage.signal })
+      await delay(Math.max(0, dueMs - performance.now()), undefined, { signal: stage.signal })
       await fault(stage)
     }
     round += 1

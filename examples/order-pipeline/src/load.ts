@@ -40,7 +40,7 @@ const write = async (): Promise<void> => {
   const msPerChange = (1_000 * connections) / rate
   let next = performance.now() + Math.random() * msPerChange
   while (!parent.stop.aborted) {
-    await delay(next - performance.now(), undefined, { signal: parent.stop }).catch(() => {})
+    await delay(Math.max(0, next - performance.now()), undefined, { signal: parent.stop }).catch(() => {})
     const before = orders.changes
     await runTransaction()
     // Late by more than a second (a long transaction, a slow machine): do not make up for it in one burst.

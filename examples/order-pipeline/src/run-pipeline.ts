@@ -43,8 +43,8 @@ const isDrained = async (pool: Pool): Promise<true | null> => {
 export const runPipeline = async (options: Options, { finish, abandon, fail }: Interruption): Promise<AuditReport> => {
   console.log('Starting PostgreSQL …')
   await using database = await createRunDatabase(options.url)
-  console.log(`PostgreSQL: ${database.origin}, database ${database.name}. Creating the tables …`)
   abandon.throwIfAborted()
+  console.log(`PostgreSQL: ${database.origin}, database ${database.name}. Creating the tables …`)
   await deploy(database.url)
 
   await using cleanUp = new AsyncDisposableStack()

@@ -38,6 +38,8 @@ export const ensureTemplate = (url: string, runId: string, template: DatabaseTem
       application_name: testkitName,
       idleTimeoutMillis: 0,
     })
+    // The termination below may reach a connection that is just closing: an error that nobody needs to hear of.
+    pool.on('connect', (connection) => void connection.on('error', () => {}))
     try {
       await template.prepare(pool)
     } finally {
