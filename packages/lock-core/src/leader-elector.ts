@@ -1,4 +1,7 @@
-import { UnsupportedError } from './errors.ts'
+import { z } from 'zod'
+import { systemClock } from './adapter/clock.ts'
+import { checkKey, parseOptions } from './adapter/options.ts'
+import { Candidate } from './elector/candidate.ts'
 import type { Locker, LockLostReason, LockStatus } from './locker.ts'
 import type { ObservabilityOptions, Unsubscribe } from './observability.ts'
 
@@ -33,9 +36,9 @@ export interface LeaderElectorOptions extends ObservabilityOptions {
   stopTimeoutMs?: number | undefined
   /** The leader's work; it should end when `term.signal` aborts. */
   elected?: ((term: LeaderTerm) => void | Promise<void>) | undefined
-  /** Follows each `elected`, before the next. */
+  /** Follows each `elected`, before the next; called at once when the term ends. */
   demoted?: ((reason: DemotionReason, term: LeaderTerm) => void | Promise<void>) | undefined
-  /** Errors of callbacks and of the database; none of them ends the elector. */
+  /** Errors of callbacks and of the database; none of them ends the elector or the term. */
   onError?: ((error: unknown) => void) | undefined
 }
 
@@ -49,19 +52,62 @@ export interface LeaderElectorEvents {
 /** A candidate for one office. */
 export interface LeaderElector extends AsyncDisposable {
   readonly state: 'idle' | 'campaigning' | 'leading' | 'stopping' | 'stopped'
+  /** The current term; null when not the leader. */
   readonly term: LeaderTerm | null
+  /** Begins to campaign; does nothing when it already does. @throws {ClosedError} */
   start(): void
+  /**
+   * Ends the term with reason `stopped`, or the campaign; resolves when the lock is released. Do not await it inside
+   * `elected`: it waits for the work to end. May be started again.
+   */
   stop(): Promise<void>
-  /** Hands over at once; stays a candidate, but sits out `pauseMs`. @default pauseMs retryMs */
+  /**
+   * Hands over at once; stays a candidate, but sits out `pauseMs` (by default `retryMs`). Resolves when the lock is
+   * released; do not await it inside `elected`. Does nothing when not the leader.
+   */
   resign(options?: { pauseMs?: number | undefined }): Promise<void>
   /** Exact at the moment of the call, by the local deadline. */
   isLeader(): boolean
+  /** Who leads, as the store shows it; the candidate's name is in `metadata.candidate`. */
   leader(): Promise<LockStatus>
+  /** An error thrown by a listener is reported like one of `elected`. */
   on<E extends keyof LeaderElectorEvents>(event: E, listener: (...args: LeaderElectorEvents[E]) => void): Unsubscribe
+  /** Stops for good; idempotent. */
   close(): Promise<void>
 }
 
-/** Campaigns for an office over any locker. */
-export function createLeaderElector(_options: LeaderElectorOptions): LeaderElector {
-  throw new UnsupportedError('createLeaderElector is not there yet')
+const callback = z.custom<() => void>((value) => typeof value === 'function', 'expected a function').optional()
+
+const schema = z.object({
+  locker: z.custom<Locker>((value) => typeof value === 'object' && value !== null, 'expected a Locker'),
+  key: z.string(),
+  candidate: z.string().optional(),
+  ttlMs: z.number('expected milliseconds, at least 100').min(100, 'expected milliseconds, at least 100').optional(),
+  retryMs: z.number('expected milliseconds above 0').positive('expected milliseconds above 0').default(1_000),
+  stopTimeoutMs: z.number('expected milliseconds, 0 or more').min(0, 'expected milliseconds, 0 or more').default(5_000),
+  elected: callback,
+  demoted: callback,
+  onError: callback,
+})
+
+/**
+ * Campaigns for an office over any locker, and hands each term to `elected`.
+ *
+ * A term ends when its lock is lost, on `resign()` and on `stop()`. Then, in this order: `term.signal` aborts, `demoted` is
+ * called, the promise of `elected` has `stopTimeoutMs` to end, the lock is released, the next campaign begins. Two terms of
+ * one elector never overlap. What must not be done by two leaders of different processes has to check `fencingToken`.
+ *
+ * @throws {ConfigurationError}
+ * @example
+ * const elector = createLeaderElector({
+ *   locker,
+ *   key: 'scheduler',
+ *   elected: (term) => runScheduler({ signal: term.signal }),
+ * })
+ * elector.start()
+ */
+export function createLeaderElector(options: LeaderElectorOptions): LeaderElector {
+  const { retryMs, stopTimeoutMs } = parseOptions(schema, options, 'createLeaderElector')
+  checkKey(options.key)
+  return new Candidate({ ...options, retryMs, stopTimeoutMs }, systemClock, Math.random)
 }

@@ -1,5 +1,5 @@
-import { type CoordinationError, hasErrorCode, LockLostError } from './errors.ts'
 import type { AcquireOptions, Lock, Locker, TryAcquireOptions } from './locker.ts'
+import { runHolding } from './run-holding.ts'
 
 /**
  * Runs `fn` while holding the lock, and releases it afterwards, whatever happened.
@@ -26,7 +26,8 @@ export async function withLock<T>(
   ...rest: [fn: (lock: Lock) => T | Promise<T>] | [options: AcquireOptions, fn: (lock: Lock) => T | Promise<T>]
 ): Promise<T> {
   const [options, fn] = rest.length === 1 ? [undefined, rest[0]] : rest
-  return runHolding(await locker.acquire(key, options), fn)
+  const lock = await locker.acquire(key, options)
+  return runHolding(lock, () => fn(lock))
 }
 
 /**
@@ -46,40 +47,5 @@ export async function tryWithLock<T>(
   fn: (lock: Lock) => T | Promise<T>,
 ): Promise<{ readonly acquired: true; readonly value: T } | { readonly acquired: false }> {
   const lock = await locker.tryAcquire(key, options)
-  return lock === null ? { acquired: false } : { acquired: true, value: await runHolding(lock, fn) }
-}
-
-async function runHolding<T>(lock: Lock, fn: (lock: Lock) => T | Promise<T>): Promise<T> {
-  let value: T
-  try {
-    value = await fn(lock)
-  } catch (error) {
-    await disposeQuietly(lock)
-    throw error
-  }
-  if (!lock.isHeld()) {
-    if (lock.signal.aborted) throw lock.signal.reason
-    // fn released it itself: what it protects was protected until then.
-    return value
-  }
-  try {
-    await lock.release()
-  } catch (error) {
-    if (hasErrorCode(error, 'LOCK_NOT_HELD')) throw lossOf(lock, error)
-    throw error
-  }
-  return value
-}
-
-async function disposeQuietly(lock: Lock): Promise<void> {
-  try {
-    await lock[Symbol.asyncDispose]()
-  } catch {
-    // The error of the body is the one that matters; the lock ends with its lease or session.
-  }
-}
-
-function lossOf(lock: Lock, error: CoordinationError): unknown {
-  if (lock.signal.aborted) return lock.signal.reason
-  return new LockLostError({ key: lock.key, reason: 'lease-expired' }, { cause: error })
+  return lock === null ? { acquired: false } : { acquired: true, value: await runHolding(lock, () => fn(lock)) }
 }

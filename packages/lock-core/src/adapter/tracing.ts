@@ -65,7 +65,11 @@ export function traced<Context extends object, T>(
   context: Context,
   fn: (context: Context) => Promise<T>,
 ): Promise<T> {
-  return tracing.hasSubscribers ? tracing.tracePromise(() => fn(context), context) : fn(context)
+  try {
+    return tracing.hasSubscribers ? tracing.tracePromise(() => fn(context), context) : fn(context)
+  } catch (error) {
+    return Promise.reject(error)
+  }
 }
 
 /**

@@ -6,7 +6,10 @@ import { dispose } from './dispose.ts'
 import { exclusion } from './exclusion.ts'
 import { fairness } from './fairness.ts'
 import { fencing } from './fencing.ts'
+import { leadership } from './leadership.ts'
 import { loss } from './loss.ts'
+import { many } from './many.ts'
+import { semaphores } from './semaphores.ts'
 import { shared } from './shared.ts'
 
 /** What the suite needs of a test runner; vitest, jest and node:test are adapted in three lines. */
@@ -50,7 +53,19 @@ export interface ConformanceOptions {
   hooks?: ConformanceHooks
 }
 
-const topics: readonly Topic[] = [contract, exclusion, fencing, shared, fairness, cancellation, loss, dispose]
+const topics: readonly Topic[] = [
+  contract,
+  exclusion,
+  fencing,
+  shared,
+  fairness,
+  cancellation,
+  loss,
+  dispose,
+  many,
+  semaphores,
+  leadership,
+]
 
 /**
  * Declares tests that check every promise of a `Locker` against an adapter. Cases that do not apply to its capabilities,
