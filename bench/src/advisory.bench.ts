@@ -1,0 +1,79 @@
+import { migrate } from '@x/lock-advisory/migrations'
+import { Pool } from 'pg'
+import type { Benchmark, Row } from './benchmark.ts'
+import { heldLocks } from './held-locks.ts'
+import { bareArrays, bareStatements, connectionPerLock, npmAdvisoryLock } from './peers/advisory-peers.ts'
+import { ourAdvisory } from './peers/our-advisory.ts'
+import { manyCallers, oneCaller } from './peers/pair.ts'
+import { redlock } from './peers/redlock.ts'
+
+const rows: readonly Row[] = [
+  {
+    id: 'A1',
+    work: 'acquire and release, one caller, one after the other',
+    floor: 'two bare round trips: pg_try_advisory_lock and pg_advisory_unlock, named statements on one connection',
+    contenders: {
+      floor: oneCaller(bareStatements, 2_000),
+      ours: oneCaller(ourAdvisory({ fencing: 'none' }), 2_000),
+      'connection per lock': oneCaller(connectionPerLock, 2_000),
+      'npm advisory-lock': oneCaller(npmAdvisoryLock, 50),
+      redlock: oneCaller(redlock, 2_000),
+    },
+    targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.15 }],
+  },
+  {
+    id: 'A2',
+    work: '1,000 callers at once, distinct keys',
+    floor: 'two bare statements over an array of the 1,000 ids',
+    contenders: {
+      floor: manyCallers(bareArrays, 1_000, 20),
+      ours: manyCallers(ourAdvisory({ fencing: 'none' }), 1_000, 20),
+      'connection per lock': manyCallers(connectionPerLock, 1_000, 2),
+      redlock: manyCallers(redlock, 1_000, 2),
+    },
+    targets: [
+      { of: 'ours', against: 'connection per lock', figure: 'perSecond', atLeast: 15 },
+      { of: 'ours', against: 'redlock', figure: 'perSecond', atLeast: 7 },
+      { of: 'ours', against: 'floor', figure: 'perSecond', atLeast: 0.65 },
+    ],
+  },
+  {
+    id: 'A3',
+    work: '10,000 locks held by one locker',
+    floor: 'none: a connection for each lock could not be opened at all',
+    rounds: 3,
+    contenders: { ours: heldLocks(10_000) },
+    targets: [
+      { of: 'ours', figure: 'connections', atMost: 1 },
+      { of: 'ours', figure: 'heapBytesPerLock', atMost: 1_024 },
+    ],
+  },
+  {
+    id: 'A5',
+    work: 'fencing tokens from the sequence: A1 and A2 with and without',
+    floor: 'the same locker with fencing: none',
+    contenders: {
+      'A1 without': oneCaller(ourAdvisory({ fencing: 'none' }), 2_000),
+      'A1 with': oneCaller(ourAdvisory({ fencing: 'sequence' }), 2_000),
+      'A2 without': manyCallers(ourAdvisory({ fencing: 'none' }), 1_000, 20),
+      'A2 with': manyCallers(ourAdvisory({ fencing: 'sequence' }), 1_000, 20),
+    },
+    targets: [
+      { of: 'A1 with', against: 'A1 without', figure: 'p50Us', atMost: 1.1 },
+      { of: 'A2 with', against: 'A2 without', figure: 'totalMs', atMost: 1.3 },
+    ],
+  },
+]
+
+export const benchmark: Benchmark = {
+  name: 'advisory',
+  title: 'Advisory locks',
+  // The shared memory guard holds a quarter of max_locks_per_transaction × connections: 10,000 locks want more than the default.
+  settings: { max_locks_per_transaction: '512' },
+  async rows({ url }) {
+    const pool = new Pool({ connectionString: url, max: 1 })
+    await migrate(pool)
+    await pool.end()
+    return rows
+  },
+}
