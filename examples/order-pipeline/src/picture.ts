@@ -43,20 +43,17 @@ const roleOf = ({ process, status }: Replica): string => {
   return `${process === 'stopped' ? 'led' : 'LEADS'} in epoch ${status.epoch}`
 }
 
+const columns = (cells: readonly [string, string, string, string, string, string]): string => {
+  const widths = [9, 13, 10, 10, 33, 0]
+  return `  ${cells.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('')}`.trimEnd()
+}
+
 const replicaLines = (replicas: readonly Replica[]): string[] => {
   const members = membersOf(replicas)
   return replicas.map((replica) => {
     const { name, pid, process, status } = replica
-    const member = members.get(name) ?? 'not a member'
-    const cells = [
-      name.padEnd(9),
-      `pid ${pid}`.padEnd(13),
-      process.padEnd(9),
-      member.padEnd(14),
-      roleOf(replica).padEnd(32),
-      `${status?.jobRuns ?? 0} job runs`,
-    ]
-    const line = `  ${cells.join('')}`
+    const runs = `${status?.jobRuns ?? 0}`
+    const line = columns([name, `pid ${pid}`, process, members.get(name) ?? '-', roleOf(replica), runs])
     if (process === 'killed' || process === 'ended') return pc.dim(line)
     if (process === 'stopped') return pc.yellow(line)
     return status?.input === 'leading' ? pc.green(line) : line
@@ -75,6 +72,8 @@ const summary = (picture: Picture): string => {
 export const render = (picture: Picture): string[] => [
   '',
   `  ${pc.bold(seconds(picture.elapsedMs).padStart(7))}  ${summary(picture)}`,
+  '',
+  pc.dim(columns(['', '', 'process', 'member', 'feed', 'job runs'])),
   ...replicaLines(picture.replicas),
 ]
 

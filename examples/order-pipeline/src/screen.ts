@@ -1,4 +1,3 @@
-import type { WriteStream } from 'node:tty'
 import { type Picture, render, renderLine } from './picture.ts'
 
 /** A place to show the run: `log` keeps a line for good, `show` keeps the picture up to date. */
@@ -7,12 +6,18 @@ export interface Screen extends Disposable {
   show(picture: Picture): void
 }
 
+/** The part of `process.stdout` that a screen needs. */
+export interface Output {
+  readonly isTTY?: boolean
+  write(text: string): unknown
+}
+
 const noWrap = '\x1b[?7l'
 const wrap = '\x1b[?7h'
 const clearDown = '\x1b[J'
 
 /** The log scrolls above a picture that is drawn again in place. */
-const liveScreen = (out: WriteStream): Screen => {
+const liveScreen = (out: Output): Screen => {
   let drawn: string[] = []
   // Lines that are too long are cut by the terminal: a wrapped line would take up two rows and move the picture.
   const redraw = (logged: string[], picture: string[]): void => {
@@ -30,7 +35,7 @@ const liveScreen = (out: WriteStream): Screen => {
 const summaryEveryMs = 2_000
 
 /** A plain log that only grows, for files and continuous integration. */
-const plainScreen = (out: NodeJS.WritableStream): Screen => {
+const plainScreen = (out: Output): Screen => {
   let shownAt = Number.NEGATIVE_INFINITY
   return {
     log: (line) => void out.write(`${line}\n`),
@@ -43,4 +48,4 @@ const plainScreen = (out: NodeJS.WritableStream): Screen => {
   }
 }
 
-export const createScreen = (out: WriteStream): Screen => (out.isTTY ? liveScreen(out) : plainScreen(out))
+export const createScreen = (out: Output): Screen => (out.isTTY ? liveScreen(out) : plainScreen(out))

@@ -8,8 +8,10 @@ export interface Delta {
   readonly cents: number
 }
 
+type OrderChange = ChangeEvent<Shop, 'orders'>
+
 /** What these changes of orders add up to, per customer, in the order of customers. */
-export const deltas = (changes: readonly ChangeEvent<Shop, 'orders'>[]): readonly Delta[] => {
+export const deltas = (changes: readonly Pick<OrderChange, 'before' | 'after'>[]): readonly Delta[] => {
   const sums = new Map<number, Delta>()
   const add = (customer: number, orders: number, cents: number): void => {
     const sum = sums.get(customer) ?? { customer, orders: 0, cents: 0 }
@@ -23,7 +25,7 @@ export const deltas = (changes: readonly ChangeEvent<Shop, 'orders'>[]): readonl
 }
 
 /** The row of evidence for one change: what `journal` says of it, told from the side of the feed. */
-const effect = ({ before, after, operation, idempotencyKey, location }: ChangeEvent<Shop, 'orders'>) => {
+const effect = ({ before, after, operation, idempotencyKey, location }: OrderChange) => {
   const row = after ?? before
   if (!row) throw new Error(`expected a row in each change of ${location}, got a ${operation} without one`)
   return {
