@@ -53,6 +53,11 @@ export interface GrantedLock<Grant> {
   /** The clock's `now()` from before the request was sent. */
   readonly startedAt: number
   readonly ttlMs: number
+  /**
+   * Milliseconds of the first lease, where it is not the whole ttl: a waiter that was handed the lock renews it afterwards.
+   * @default ttlMs
+   */
+  readonly leaseMs?: number
   /** @default Infinity */
   readonly maxHoldMs?: number
   /** @default 0 */
@@ -107,7 +112,7 @@ export class LockHandle<Grant = unknown> implements Lock {
     this.#minHoldMs = granted.minHoldMs ?? 0
     this.#holdEndsAt = granted.startedAt + (granted.maxHoldMs ?? Number.POSITIVE_INFINITY)
     this.#ttlMs = granted.ttlMs
-    this.#leaseEndsAt = granted.startedAt + granted.ttlMs
+    this.#leaseEndsAt = granted.startedAt + (granted.leaseMs ?? granted.ttlMs)
     if (family.enforceTtl === true || this.#holdEndsAt !== Number.POSITIVE_INFINITY) this.#watch()
   }
 
