@@ -1,8 +1,8 @@
-import type { DirectConnection, PgPool } from '@x/lock-core'
-import { UnsupportedError } from '@x/lock-core'
+import { ConfigurationError, type DirectConnection, type PgPool } from '@x/lock-core'
 import type { ClientConfig } from 'pg'
+import pg from 'pg'
 
-/** Where a connection of our own comes from; at most one of the three is given. */
+/** Where a connection of our own comes from; exactly one of the three is given. */
 export interface ConnectionOptions {
   connection?: DirectConnection | undefined
   connectionString?: string | undefined
@@ -12,15 +12,96 @@ export interface ConnectionOptions {
 
 /** Gives a fresh configuration for each attempt to connect, so that short-lived passwords and moved hosts are picked up. */
 export interface ConnectionSource {
-  /** `host:port/database` for messages; never a user's secret. */
-  readonly description: string
   settings(): Promise<ClientConfig>
 }
 
 /**
- * @param what the function the caller called, for messages
- * @throws {ConfigurationError} unless exactly one is given
+ * @param what the function that the caller called, for messages
+ * @throws {ConfigurationError} unless exactly one of the three is given
+ * @example
+ * const source = connectionSource({ connectionString: 'postgres://db/app' }, 'createAdvisoryLocker')
  */
-export function connectionSource(_options: ConnectionOptions, _what: string): ConnectionSource {
-  throw new UnsupportedError('not yet')
+export function connectionSource(options: ConnectionOptions, what: string): ConnectionSource {
+  const { connection, connectionString, pool } = options
+  const given = [connection, connectionString, pool].filter((value) => value !== undefined)
+  if (given.length !== 1) {
+    throw new ConfigurationError(
+      `${what}: expected exactly one of connection, connectionString and pool; got ${given.length === 0 ? 'none' : given.length}`,
+    )
+  }
+  if (pool !== undefined) {
+    const settings = ofPool(pool, what)
+    return { settings: async () => ({ ...settings }) }
+  }
+  const direct = connection ?? connectionString
+  if (typeof direct === 'function') return { settings: async () => ofDirect(await direct(), what) }
+  const settings = ofDirect(direct, what)
+  return { settings: async () => ({ ...settings }) }
+}
+
+/** Options of a pool that are not options of a connection, or that would end a connection which is meant to stay. */
+const poolOnly = new Set([
+  'max',
+  'min',
+  'idleTimeoutMillis',
+  'maxUses',
+  'maxLifetimeSeconds',
+  'allowExitOnIdle',
+  'log',
+  'Client',
+  'Promise',
+  'onConnect',
+  'verify',
+  // Limits for the pool's short statements; a statement of a session carries its own.
+  'statement_timeout',
+  'query_timeout',
+  'lock_timeout',
+  'idle_in_transaction_session_timeout',
+  'pipeline',
+  'binary',
+  'types',
+])
+
+function ofPool(pool: PgPool, what: string): ClientConfig {
+  const options: unknown = pool.options
+  if (typeof options !== 'object' || options === null) {
+    throw new ConfigurationError(`${what}: option pool: expected a pg Pool; got an object without options`, {
+      option: 'pool',
+    })
+  }
+  const settings: Record<string, unknown> = {}
+  // The pool hides its password from enumeration, so that it is not printed.
+  for (const name of new Set([...Object.keys(options), 'password', 'ssl'])) {
+    const value: unknown = Reflect.get(options, name)
+    if (!poolOnly.has(name) && value !== undefined) settings[name] = value
+  }
+  return settings as ClientConfig
+}
+
+function ofDirect(direct: unknown, what: string): ClientConfig {
+  if (typeof direct === 'string') return ofUrl(direct, what)
+  if (typeof direct !== 'object' || direct === null || Array.isArray(direct)) {
+    throw new ConfigurationError(
+      `${what}: option connection: expected a connection string, a configuration or a function that gives one; got ${
+        direct === null ? 'null' : typeof direct
+      }`,
+      { option: 'connection' },
+    )
+  }
+  const { connectionString, ...rest } = direct as ClientConfig
+  return connectionString === undefined ? { ...rest } : { ...rest, ...ofUrl(connectionString, what) }
+}
+
+/** The driver parses the string when it connects; an error of its parser would quote the password. */
+function ofUrl(connectionString: string, what: string): ClientConfig {
+  try {
+    if (connectionString.length === 0) throw new TypeError('empty')
+    new pg.Client({ connectionString })
+  } catch {
+    throw new ConfigurationError(
+      `${what}: option connectionString: expected postgres://user:password@host:5432/database (not shown here, because it may hold a password); got something the driver cannot parse`,
+      { option: 'connectionString' },
+    )
+  }
+  return { connectionString }
 }

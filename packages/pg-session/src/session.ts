@@ -1,15 +1,22 @@
-import { type Logger, UnsupportedError } from '@x/lock-core'
+import type { CoordinationError, Logger } from '@x/lock-core'
+import { monotonicNow } from '@x/lock-core/adapter'
+import pg from 'pg'
+import { connectClient } from './client.ts'
 import type { ConnectionSource } from './connection-source.ts'
+import { type Introduction, introduceWire } from './introduction.ts'
 import type { Row, Statement } from './statement.ts'
+import * as statements from './statements.ts'
+import { Wire } from './wire.ts'
 
 export interface SessionOptions {
   source: ConnectionSource
+  /** Shown in `pg_stat_activity`. */
   applicationName: string
-  /** Time after which silence means that the session is lost. @default 5_000 */
+  /** Milliseconds after which silence means that the session is lost; also the limit for connecting. @default 5_000 */
   detectMs?: number | undefined
   /** 'session' = the pooler pins sessions, so a foreign pid is no reason to refuse. @default 'refuse' */
   pooler?: 'refuse' | 'session' | undefined
-  /** Further server settings, such as `{ statement_timeout: '0' }`. */
+  /** Further server settings, such as `{ lock_timeout: '0' }`; they win over ours. */
   settings?: Readonly<Record<string, string>> | undefined
   /** Refuse a standby. @default true */
   requirePrimary?: boolean | undefined
@@ -30,14 +37,89 @@ export interface Session {
   isAlive(): boolean
   /**
    * Statements run one after the other.
-   * @param options.timeoutMs how long to wait for the answer before the session is given up; above `detectMs` it says
-   * that the statement may block (Infinity allowed): no deadline is counted meanwhile. @default detectMs
+   *
+   * @param options.timeoutMs how long to wait for the answer before the session is given up. Above `detectMs` it says that
+   * the statement may block (Infinity allowed), and no deadline is counted meanwhile. @default detectMs
+   * @throws {ConnectionError} when the session is lost before the answer: the statement may have run
    */
   query<R extends Row = Row>(statement: Statement, values: unknown[], options?: { timeoutMs?: number }): Promise<R[]>
-  /** Ends the connection; what is in flight rejects with {ClosedError}. Idempotent. */
+  /** Ends the connection; what is in flight rejects with {ClosedError}. Resolves when the socket is closed. Idempotent. */
   close(): Promise<void>
 }
 
-export function openSession(_options: SessionOptions): Promise<Session> {
-  throw new UnsupportedError('not yet')
+/** @default of every `detectMs` */
+export const defaultDetectMs = 5_000
+
+/**
+ * Opens one connection and watches over it. Never taken from a pool: a session lock needs a session.
+ *
+ * @throws {PoolerDetectedError} behind a pooler
+ * @throws {UnsupportedError} on a standby
+ * @throws {ConnectionError} when the database cannot be reached; or the signal's reason
+ * @example
+ * const session = await openSession({ source, applicationName: 'locks' })
+ * const [row] = await session.query({ name: 'one', text: 'SELECT 1' }, [])
+ * await session.close()
+ */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const { source, applicationName, detectMs = defaultDetectMs, signal } = options
+  signal?.throwIfAborted()
+  const settings = await source.settings()
+  const client = new pg.Client({
+    connectionTimeoutMillis: detectMs,
+    ...settings,
+    application_name: applicationName,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: detectMs,
+  })
+  const connectedAt = monotonicNow()
+  await connectClient(client, { connect: () => client.connect(), signal })
+
+  const lost = new AbortController()
+  const wire: Wire = new Wire(client, connectedAt, {
+    detectMs,
+    what: 'session',
+    heartbeat: () => wire.query(statements.heartbeat, []),
+    onLost: (error: CoordinationError) => {
+      options.logger?.warn({ err: error, applicationName }, 'session lost')
+      lost.abort(error)
+    },
+  })
+  const introduction = await introduceWire(wire, client, {
+    what: applicationName,
+    detectMs,
+    pooler: options.pooler ?? 'refuse',
+    requirePrimary: options.requirePrimary ?? true,
+    settings: options.settings ?? {},
+    signal,
+  })
+  return new WatchedSession(wire, introduction, lost.signal)
+}
+
+class WatchedSession implements Session {
+  readonly pid: number
+  readonly lost: AbortSignal
+  readonly #wire: Wire
+
+  constructor(wire: Wire, introduction: Introduction, lost: AbortSignal) {
+    this.#wire = wire
+    this.pid = introduction.pid
+    this.lost = lost
+  }
+
+  get trustedUntil(): number {
+    return this.#wire.trustedUntil
+  }
+
+  isAlive(): boolean {
+    return this.#wire.isAlive()
+  }
+
+  query<R extends Row = Row>(statement: Statement, values: unknown[], options?: { timeoutMs?: number }): Promise<R[]> {
+    return this.#wire.query(statement, values, options?.timeoutMs)
+  }
+
+  close(): Promise<void> {
+    return this.#wire.close()
+  }
 }

@@ -1,0 +1,56 @@
+import type pg from 'pg'
+import { fromPgError } from './sqlstate.ts'
+
+/** How long a polite end may take before the socket is destroyed: a dead line never answers. */
+const goodbyeMs = 1_000
+
+/**
+ * Connects a client whose errors cannot crash the process.
+ *
+ * @throws the signal's reason, or one of our errors; the client is destroyed then
+ */
+export async function connectClient(
+  client: pg.Client,
+  { connect, signal }: { connect: () => Promise<unknown>; signal?: AbortSignal | undefined },
+): Promise<void> {
+  // After a failure the driver may emit another error, and an emitter without a listener throws it at the process.
+  client.on('error', ignore)
+  signal?.throwIfAborted()
+  const stop = (): void => destroyClient(client)
+  signal?.addEventListener('abort', stop, { once: true })
+  try {
+    await connect()
+    signal?.throwIfAborted()
+  } catch (error) {
+    destroyClient(client)
+    signal?.throwIfAborted()
+    throw fromPgError(error, 'connecting to the database')
+  } finally {
+    signal?.removeEventListener('abort', stop)
+  }
+}
+
+/** Ends the connection: politely first, and for good after a second. Resolves when the socket is closed. */
+export async function endClient(client: pg.Client): Promise<void> {
+  const timer = setTimeout(() => destroyClient(client), goodbyeMs)
+  try {
+    await client.end()
+  } catch {
+    destroyClient(client)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Closes the socket without a word, as is right for a client whose query was given up: its answer may still come. */
+export function destroyClient(client: pg.Client): void {
+  client.connection.stream.destroy()
+}
+
+/** The process id that the server, or a pooler before it, told at the start of the connection. */
+export function processIdOf(client: object): number | null {
+  const id: unknown = Reflect.get(client, 'processID')
+  return typeof id === 'number' ? id : null
+}
+
+const ignore = (): void => {}
