@@ -1,0 +1,410 @@
+-- The change feed: the log, the functions that write it, and where each reader stands.
+\if :{?schema}
+\else
+  \set schema coordination
+\endif
+
+CREATE SCHEMA IF NOT EXISTS :"schema";
+
+CREATE TABLE IF NOT EXISTS :"schema".schema_versions (
+  package         text        PRIMARY KEY,
+  version         integer     NOT NULL,
+  compatible_with integer     NOT NULL,
+  migrated_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Owner of the capture functions, powerless on purpose: a table's owner can make to_json run a cast function of his,
+-- and that function then has the rights of this role, which are to use this schema and to add rows to the log.
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'coordination_capture') THEN
+    BEGIN
+      CREATE ROLE coordination_capture NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+      NULL; -- another database of this server was faster: roles belong to the server
+    END;
+  END IF;
+  IF NOT pg_has_role(current_user, 'coordination_capture',
+                     CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
+    EXECUTE format('GRANT coordination_capture TO %I', current_user);
+  END IF;
+END $$;
+
+-- The log. A sequence number is drawn before the commit, so order by it means nothing outside of a snapshot window.
+CREATE TABLE :"schema".changes (
+  seq       bigint      NOT NULL GENERATED ALWAYS AS IDENTITY (CACHE 1),
+  xid       xid8        NOT NULL DEFAULT pg_current_xact_id(),
+  relation  text        NOT NULL,
+  operation text        NOT NULL,
+  key       jsonb,
+  old_key   jsonb,
+  before    json,
+  after     json,
+  at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+  lineage   int         NOT NULL DEFAULT 1
+) PARTITION BY LIST (((seq >> 20) % 16));
+COMMENT ON TABLE :"schema".changes IS 'Captured changes; 16 blocks of 2^20 sequence numbers used in turn, so that pruning is a TRUNCATE';
+COMMENT ON COLUMN :"schema".changes.xid IS 'The top-level transaction, under savepoints too';
+COMMENT ON COLUMN :"schema".changes.relation IS 'Schema and name of the table; of the root for partitions';
+COMMENT ON COLUMN :"schema".changes.key IS 'Values of the key columns; null for a table without a key';
+COMMENT ON COLUMN :"schema".changes.old_key IS 'The key before an update that changed it';
+COMMENT ON COLUMN :"schema".changes.lineage IS 'Raised by a rebase, because xids of another server mean nothing here';
+
+CREATE TABLE :"schema".changes_0  PARTITION OF :"schema".changes FOR VALUES IN (0);
+CREATE TABLE :"schema".changes_1  PARTITION OF :"schema".changes FOR VALUES IN (1);
+CREATE TABLE :"schema".changes_2  PARTITION OF :"schema".changes FOR VALUES IN (2);
+CREATE TABLE :"schema".changes_3  PARTITION OF :"schema".changes FOR VALUES IN (3);
+CREATE TABLE :"schema".changes_4  PARTITION OF :"schema".changes FOR VALUES IN (4);
+CREATE TABLE :"schema".changes_5  PARTITION OF :"schema".changes FOR VALUES IN (5);
+CREATE TABLE :"schema".changes_6  PARTITION OF :"schema".changes FOR VALUES IN (6);
+CREATE TABLE :"schema".changes_7  PARTITION OF :"schema".changes FOR VALUES IN (7);
+CREATE TABLE :"schema".changes_8  PARTITION OF :"schema".changes FOR VALUES IN (8);
+CREATE TABLE :"schema".changes_9  PARTITION OF :"schema".changes FOR VALUES IN (9);
+CREATE TABLE :"schema".changes_10 PARTITION OF :"schema".changes FOR VALUES IN (10);
+CREATE TABLE :"schema".changes_11 PARTITION OF :"schema".changes FOR VALUES IN (11);
+CREATE TABLE :"schema".changes_12 PARTITION OF :"schema".changes FOR VALUES IN (12);
+CREATE TABLE :"schema".changes_13 PARTITION OF :"schema".changes FOR VALUES IN (13);
+CREATE TABLE :"schema".changes_14 PARTITION OF :"schema".changes FOR VALUES IN (14);
+CREATE TABLE :"schema".changes_15 PARTITION OF :"schema".changes FOR VALUES IN (15);
+CREATE INDEX changes_seq ON :"schema".changes (seq);
+CREATE INDEX changes_xid_seq ON :"schema".changes (xid, seq);
+
+-- What each input wants captured. A trigger captures the union.
+CREATE TABLE :"schema".inputs (
+  name       text   NOT NULL,
+  relation   text   NOT NULL,
+  operations text[] NOT NULL,
+  columns    text[],
+  notify     boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (name, relation)
+);
+COMMENT ON COLUMN :"schema".inputs.columns IS 'Columns that the input wants to see; null for all of them';
+
+-- Where each input stands.
+CREATE TABLE :"schema".cursors (
+  name              text        PRIMARY KEY,
+  epoch             bigint      NOT NULL DEFAULT 0,
+  revision          bigint      NOT NULL DEFAULT 0,
+  snap_prev         pg_snapshot NOT NULL,
+  lo                bigint      NOT NULL,
+  snap_next         pg_snapshot,
+  last_seq          bigint      NOT NULL DEFAULT 0,
+  hi                bigint,
+  next_lo           bigint,
+  own_xids          xid8[]      NOT NULL DEFAULT '{}',
+  lineage           int         NOT NULL DEFAULT 1,
+  system_identifier bigint      NOT NULL,
+  backfill          jsonb,
+  max_rows          bigint,
+  max_age_ms        bigint,
+  gap_from          bigint,
+  gap_to            bigint,
+  moved_at          timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN :"schema".cursors.epoch IS 'Of the leader that may move this row; only ever grows';
+COMMENT ON COLUMN :"schema".cursors.revision IS 'Raised by whoever moves the cursor without being the leader, who then reads it anew';
+COMMENT ON COLUMN :"schema".cursors.snap_prev IS 'What is visible in it has been handled';
+COMMENT ON COLUMN :"schema".cursors.lo IS 'No transaction from xmax(snap_prev) on has drawn a number up to this one';
+COMMENT ON COLUMN :"schema".cursors.snap_next IS 'End of a window that takes several batches; null between windows';
+COMMENT ON COLUMN :"schema".cursors.last_seq IS 'Last number handled in the window that ends at snap_next';
+COMMENT ON COLUMN :"schema".cursors.hi IS 'No change visible in snap_next has a number above this one';
+COMMENT ON COLUMN :"schema".cursors.next_lo IS 'What lo will be once snap_next is snap_prev';
+COMMENT ON COLUMN :"schema".cursors.own_xids IS 'Transactions in which the handler itself changed captured tables';
+COMMENT ON COLUMN :"schema".cursors.backfill IS 'Position of a running backfill; null when none is wanted or it is done';
+COMMENT ON COLUMN :"schema".cursors.max_rows IS 'Changes that the log keeps for this input before it drops them with a gap; null for all';
+COMMENT ON COLUMN :"schema".cursors.gap_from IS 'First number dropped over the retention cap and not acknowledged by a seek';
+
+-- Events put aside because a handler failed on them, and all later ones of the same keys.
+CREATE TABLE :"schema".parked_changes (
+  id        bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  input     text        NOT NULL,
+  seq       bigint      NOT NULL,
+  xid       xid8        NOT NULL,
+  relation  text        NOT NULL,
+  operation text        NOT NULL,
+  key       jsonb,
+  old_key   jsonb,
+  before    json,
+  after     json,
+  at        timestamptz NOT NULL,
+  lineage   int         NOT NULL,
+  parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  reason    text,
+  replay    boolean     NOT NULL DEFAULT false
+);
+CREATE INDEX parked_changes_input ON :"schema".parked_changes (input, id);
+COMMENT ON COLUMN :"schema".parked_changes.reason IS 'The error of the handler; null for an event that only waits behind one';
+COMMENT ON COLUMN :"schema".parked_changes.replay IS 'Asked for by replayParked() and not yet handed over';
+
+-- Expressions for a row that is too large to be converted as a whole, where the columns have to be named one by one.
+-- A key column that is missing resolves to the outer "absent" and gives null instead of an error.
+CREATE FUNCTION :"schema".capture_key_expression(alias text, columns text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN cardinality(columns) = 0 THEN 'NULL::jsonb' ELSE
+    format('(SELECT jsonb_build_object(%s) FROM (SELECT %I.*) AS present)',
+           (SELECT string_agg(format('%L, to_json(%I)', c, c), ', ') FROM unnest(columns) c), alias) END
+$$;
+CREATE FUNCTION :"schema".capture_absent(columns text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('(SELECT %s) AS absent',
+                CASE WHEN cardinality(columns) = 0 THEN 'NULL' ELSE
+                  (SELECT string_agg(format('NULL::text AS %I', c), ', ') FROM unnest(columns) c) END)
+$$;
+
+-- Cuts a row down to the columns that are wanted.
+CREATE FUNCTION :"schema".capture_columns(whole json, columns text[]) RETURNS json
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(json_object_agg(e.key, e.value), '{}') FROM json_each(whole) e WHERE e.key = ANY (columns)
+$$;
+
+-- The trigger functions. Arguments: location, largest row in bytes, columns to keep ('' for all), then the key columns.
+-- Key columns are arguments because looking them up in the catalog for each statement halves the rate of small writes.
+-- alias.* and not alias: a column of that name would win.
+-- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000, and the user's write would fail.
+-- The session's formats are fixed, or the text of one key would differ from writer to writer.
+
+CREATE FUNCTION :"schema".capture_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+DECLARE
+  cap  CONSTANT int := TG_ARGV[1];
+  keys CONSTANT text[] := TG_ARGV[3:];
+BEGIN
+  -- The size comes before the conversion. A row that is too large leaves a mark instead of costing each statement a query
+  -- of its own that looks for one. The common case stands alone: subplans cost even where they are not run.
+  IF cardinality(keys) = 1 AND TG_ARGV[2] = '' THEN
+    INSERT INTO changes (relation, operation, key, after)
+    SELECT TG_ARGV[0], 'create', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
+    FROM (
+      SELECT to_json(n.*) AS whole FROM new_rows n
+      WHERE CASE WHEN pg_column_size(n.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
+      OFFSET 0
+    ) r;
+  ELSE
+    INSERT INTO changes (relation, operation, key, after)
+    SELECT TG_ARGV[0], 'create',
+           CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END,
+           CASE WHEN TG_ARGV[2] = '' THEN r.whole ELSE capture_columns(r.whole, TG_ARGV[2]::text[]) END
+    FROM (
+      SELECT to_json(n.*) AS whole FROM new_rows n
+      WHERE CASE WHEN pg_column_size(n.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
+      OFFSET 0
+    ) r;
+  END IF;
+  IF current_setting('coordination.oversize', true) = 'yes' THEN
+    PERFORM set_config('coordination.oversize', '', true);
+    EXECUTE format('INSERT INTO changes (relation, operation, key) SELECT $1, ''create'', %s FROM new_rows n, %s WHERE pg_column_size(n.*) > $2',
+                   capture_key_expression('n', keys), capture_absent(keys))
+      USING TG_ARGV[0], cap;
+  END IF;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION :"schema".capture_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+DECLARE
+  cap  CONSTANT int := TG_ARGV[1];
+  keys CONSTANT text[] := TG_ARGV[3:];
+BEGIN
+  IF cardinality(keys) = 1 AND TG_ARGV[2] = '' THEN
+    INSERT INTO changes (relation, operation, key, before)
+    SELECT TG_ARGV[0], 'delete', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
+    FROM (
+      SELECT to_json(o.*) AS whole FROM old_rows o
+      WHERE CASE WHEN pg_column_size(o.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
+      OFFSET 0
+    ) r;
+  ELSE
+    INSERT INTO changes (relation, operation, key, before)
+    SELECT TG_ARGV[0], 'delete',
+           CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END,
+           CASE WHEN TG_ARGV[2] = '' THEN r.whole ELSE capture_columns(r.whole, TG_ARGV[2]::text[]) END
+    FROM (
+      SELECT to_json(o.*) AS whole FROM old_rows o
+      WHERE CASE WHEN pg_column_size(o.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
+      OFFSET 0
+    ) r;
+  END IF;
+  IF current_setting('coordination.oversize', true) = 'yes' THEN
+    PERFORM set_config('coordination.oversize', '', true);
+    EXECUTE format('INSERT INTO changes (relation, operation, key) SELECT $1, ''delete'', %s FROM old_rows o, %s WHERE pg_column_size(o.*) > $2',
+                   capture_key_expression('o', keys), capture_absent(keys))
+      USING TG_ARGV[0], cap;
+  END IF;
+  RETURN NULL;
+END $$;
+
+-- Old and new rows are paired by position: both transition tables are filled in the same order. A join by key would
+-- mispair rows whose keys change. Should the counts ever differ, rows are paired by key and what is left over is a
+-- delete or a create.
+CREATE FUNCTION :"schema".capture_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+DECLARE
+  cap   CONSTANT int := TG_ARGV[1];
+  keys  CONSTANT text[] := TG_ARGV[3:];
+  olds  bigint;
+  news  bigint;
+  large boolean;
+  pairs text;
+BEGIN
+  SELECT o.n, n.n, o.large OR n.large INTO olds, news, large
+  FROM (SELECT count(*) AS n, coalesce(bool_or(pg_column_size(r.*) > cap), false) AS large FROM old_rows r) o,
+       (SELECT count(*) AS n, coalesce(bool_or(pg_column_size(r.*) > cap), false) AS large FROM new_rows r) n;
+  IF olds = 0 AND news = 0 THEN
+    RETURN NULL;
+  END IF;
+  IF olds = 1 AND news = 1 AND NOT large THEN
+    INSERT INTO changes (relation, operation, key, old_key, before, after)
+    SELECT TG_ARGV[0], 'update', k.new_key, nullif(k.old_key, k.new_key),
+           CASE WHEN TG_ARGV[2] = '' THEN k.before ELSE capture_columns(k.before, TG_ARGV[2]::text[]) END,
+           CASE WHEN TG_ARGV[2] = '' THEN k.after ELSE capture_columns(k.after, TG_ARGV[2]::text[]) END
+    FROM (
+      SELECT r.before, r.after,
+             CASE cardinality(keys)
+               WHEN 0 THEN NULL
+               WHEN 1 THEN jsonb_build_object(keys[1], r.before -> keys[1])
+               ELSE (SELECT jsonb_object_agg(k, r.before -> k) FROM unnest(keys) k)
+             END AS old_key,
+             CASE cardinality(keys)
+               WHEN 0 THEN NULL
+               WHEN 1 THEN jsonb_build_object(keys[1], r.after -> keys[1])
+               ELSE (SELECT jsonb_object_agg(k, r.after -> k) FROM unnest(keys) k)
+             END AS new_key
+      FROM (SELECT to_json(o.*) AS before, to_json(n.*) AS after FROM old_rows o, new_rows n OFFSET 0) r
+      OFFSET 0
+    ) k;
+    RETURN NULL;
+  END IF;
+  -- Planned for each statement, with its numbers of rows: a plan kept from small updates would be quadratic in large ones.
+  pairs := CASE WHEN large THEN
+      format('(SELECT row_number() OVER () AS i, %s AS k, CASE WHEN pg_column_size(o.*) <= $2 THEN to_json(o.*) END AS j FROM old_rows o, %s) o %%s '
+          || '(SELECT row_number() OVER () AS i, %s AS k, CASE WHEN pg_column_size(n.*) <= $2 THEN to_json(n.*) END AS j FROM new_rows n, %s) n',
+             capture_key_expression('o', keys), capture_absent(keys), capture_key_expression('n', keys), capture_absent(keys))
+    ELSE
+      replace('(SELECT i, j, {key} AS k FROM (SELECT row_number() OVER () AS i, to_json(o.*) AS j FROM old_rows o OFFSET 0) r OFFSET 0) o %s '
+           || '(SELECT i, j, {key} AS k FROM (SELECT row_number() OVER () AS i, to_json(n.*) AS j FROM new_rows n OFFSET 0) r OFFSET 0) n', '{key}',
+              CASE cardinality(keys)
+                WHEN 0 THEN 'NULL::jsonb'
+                WHEN 1 THEN 'jsonb_build_object($3[1], r.j -> $3[1])'
+                ELSE '(SELECT jsonb_object_agg(c, r.j -> c) FROM unnest($3) c)'
+              END)
+    END;
+  EXECUTE format(
+       'INSERT INTO changes (relation, operation, key, old_key, before, after) SELECT $1, CASE WHEN n.i IS NULL THEN ''delete'' WHEN o.i IS NULL THEN ''create'' ELSE ''update'' END, '
+    || 'coalesce(n.k, o.k), CASE WHEN n.i IS NOT NULL THEN nullif(o.k, n.k) END, %s FROM %s ORDER BY n.i, o.i',
+       CASE WHEN TG_ARGV[2] = '' THEN 'o.j, n.j'
+         ELSE format('CASE WHEN o.j IS NOT NULL THEN capture_columns(o.j, %L::text[]) END, CASE WHEN n.j IS NOT NULL THEN capture_columns(n.j, %1$L::text[]) END', TG_ARGV[2])
+       END,
+       format(pairs, CASE WHEN olds = news THEN 'JOIN' ELSE 'FULL JOIN' END) || CASE WHEN olds = news THEN ' ON o.i = n.i' ELSE ' ON o.k = n.k' END)
+    USING TG_ARGV[0], cap, keys;
+  RETURN NULL;
+END $$;
+
+-- For tables where a statement trigger would see rows too late or not at all.
+CREATE FUNCTION :"schema".capture_row() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+DECLARE
+  cap     CONSTANT int := TG_ARGV[1];
+  keys    CONSTANT text[] := TG_ARGV[3:];
+  old_row json;
+  new_row json;
+  key_was jsonb;
+  key_is  jsonb;
+BEGIN
+  IF TG_OP <> 'INSERT' THEN
+    IF pg_column_size(OLD) <= cap THEN
+      old_row := to_json(OLD);
+      key_was := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, old_row -> k) FROM unnest(keys) k) END;
+    ELSE
+      EXECUTE format('SELECT %s FROM (SELECT ($1).*) AS o, %s', capture_key_expression('o', keys), capture_absent(keys)) INTO key_was USING OLD;
+    END IF;
+  END IF;
+  IF TG_OP <> 'DELETE' THEN
+    IF pg_column_size(NEW) <= cap THEN
+      new_row := to_json(NEW);
+      key_is := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, new_row -> k) FROM unnest(keys) k) END;
+    ELSE
+      EXECUTE format('SELECT %s FROM (SELECT ($1).*) AS n, %s', capture_key_expression('n', keys), capture_absent(keys)) INTO key_is USING NEW;
+    END IF;
+  END IF;
+  IF TG_ARGV[2] <> '' THEN
+    old_row := CASE WHEN old_row IS NOT NULL THEN capture_columns(old_row, TG_ARGV[2]::text[]) END;
+    new_row := CASE WHEN new_row IS NOT NULL THEN capture_columns(new_row, TG_ARGV[2]::text[]) END;
+  END IF;
+  INSERT INTO changes (relation, operation, key, old_key, before, after)
+  VALUES (TG_ARGV[0], CASE TG_OP WHEN 'INSERT' THEN 'create' WHEN 'UPDATE' THEN 'update' ELSE 'delete' END,
+          CASE WHEN TG_OP = 'DELETE' THEN key_was ELSE key_is END,
+          CASE WHEN TG_OP = 'UPDATE' THEN nullif(key_was, key_is) END, old_row, new_row);
+  RETURN NULL;
+END $$;
+
+-- TRUNCATE of a partitioned table fires the triggers of the root first and then those of its partitions: the root's
+-- trigger notes which partitions it stands for, with the file that each has from now on, so that a later TRUNCATE of one
+-- of them in the same transaction is an event of its own.
+CREATE FUNCTION :"schema".capture_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+AS $$
+DECLARE
+  included CONSTANT text[] := coalesce(nullif(current_setting('coordination.truncated', true), ''), '{}')::text[];
+  self     CONSTANT text := TG_RELID::text || ':' || coalesce(pg_relation_filenode(TG_RELID), 0);
+BEGIN
+  IF self = ANY (included) THEN
+    PERFORM set_config('coordination.truncated', array_remove(included, self)::text, true);
+    RETURN NULL;
+  END IF;
+  PERFORM set_config('coordination.truncated', (included || ARRAY(
+      SELECT t.relid::oid::text || ':' || coalesce(pg_relation_filenode(t.relid), 0)
+      FROM pg_partition_tree(TG_RELID) t WHERE t.level > 0
+    ))::text, true)
+  WHERE EXISTS (SELECT FROM pg_partition_tree(TG_RELID) t WHERE t.level > 0);
+  INSERT INTO changes (relation, operation) VALUES (TG_ARGV[0], 'truncate');
+  RETURN NULL;
+END $$;
+
+-- Only for inputs with wakeUps 'notify': equal payloads of one transaction collapse into one notification.
+CREATE FUNCTION :"schema".capture_notify() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM pg_notify(TG_ARGV[0], '');
+  RETURN NULL;
+END $$;
+
+-- A new owner must be allowed to create in the schema at the moment in which it becomes the owner.
+GRANT USAGE, CREATE ON SCHEMA :"schema" TO coordination_capture;
+ALTER FUNCTION :"schema".capture_key_expression(text, text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_absent(text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_columns(json, text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_insert() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_update() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_delete() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_row() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_truncate() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_notify() OWNER TO coordination_capture;
+REVOKE CREATE ON SCHEMA :"schema" FROM coordination_capture;
+GRANT INSERT ON :"schema".changes TO coordination_capture;
+
+-- Whoever may attach these to a table of his own could write what he likes into the log.
+SELECT set_config('role', 'coordination_capture', true);
+REVOKE ALL ON FUNCTION :"schema".capture_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_truncate() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_notify() FROM PUBLIC;
+SELECT set_config('role', 'none', true);
+
+INSERT INTO :"schema".schema_versions AS v (package, version, compatible_with)
+VALUES ('leader-input', 1, 1)
+ON CONFLICT (package) DO UPDATE
+   SET version = excluded.version, compatible_with = excluded.compatible_with, migrated_at = excluded.migrated_at;
