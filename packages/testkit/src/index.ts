@@ -7,6 +7,26 @@ export { type BackendChoice, backendsNamed, cancelBackend, terminateBackend } fr
 export { type EventuallyOptions, eventually, Hopeless } from './faults/eventually.ts'
 export { type RandomSource, randomSource } from './faults/random-source.ts'
 export { type Direction, type SwallowOptions, type TcpProxy, tcpProxy } from './faults/tcp-proxy.ts'
+export { type FeedEntry, feedViolations } from './history/feed-history.ts'
+export {
+  type GuardedWrite,
+  LockHistory,
+  type LockObservation,
+  type ObservedHold,
+  type Overlap,
+  overlaps,
+  staleWrites,
+} from './history/lock-history.ts'
+export {
+  type Declaration,
+  type Disturbance,
+  eventOrderViolations,
+  foldEvents,
+  type SeenEvent,
+  type SeenNode,
+  unjustifiedDowns,
+} from './history/membership-history.ts'
+export { monotonicMicros } from './history/monotonic.ts'
 export type { StopMode } from './postgres/postmaster.ts'
 export { type PrivatePostgres, startPrivatePostgres } from './postgres/private-postgres.ts'
 export type { ServerSettings } from './postgres/settings.ts'
@@ -25,7 +45,6 @@ export {
   spawnNode,
   type TestProcess,
 } from './process/spawn-node.ts'
-
 export { type Pgbouncer, type PgbouncerOptions, pgbouncer } from './servers/pgbouncer.ts'
 export { type PrimaryWithStandby, primaryWithStandby } from './servers/primary-with-standby.ts'
 export { type RedisServer, startRedis } from './servers/redis.ts'

@@ -1,3 +1,4 @@
+export { exclusionViolations, fencingViolations, type Hold } from './history.ts'
 export {
   type ConformanceHooks,
   type ConformanceOptions,

@@ -34,6 +34,8 @@ export interface TcpProxy extends AsyncDisposable {
   halfOpen(): void
   /** Resets every open connection (RST). */
   cut(): void
+  /** New connections go to another server's port from now on, as after a failover. */
+  retarget(port: number): void
   /** Takes no new connections until `heal()`: they are reset. */
   refuse(): void
   /** The next reply, up to and with its ReadyForQuery, does not reach its client. Resolves when that happened. */
@@ -133,6 +135,9 @@ export const tcpProxy = async (target: string | number): Promise<TcpProxy> => {
       for (const connection of connections) connection.goDeaf()
     },
     cut,
+    retarget(port) {
+      address.port = port
+    },
     refuse() {
       refusing = true
     },
