@@ -12,12 +12,19 @@ export class Interrupted extends Error {
   override readonly name = 'Interrupted'
 }
 
+/** One Ctrl-C arrives several times: from the terminal, and passed on by npm and by the script that started us. */
+const oneKeypressMs = 500
+
 export const followSignals = (keep: boolean): Interruption => {
   const finish = new AbortController()
   const abandon = new AbortController()
+  let finishedAt = Number.NEGATIVE_INFINITY
   process.on('SIGINT', () => {
-    if (keep && !finish.signal.aborted) finish.abort()
-    else abandon.abort(new Interrupted('Ctrl-C'))
+    const now = performance.now()
+    if (keep && !finish.signal.aborted) {
+      finishedAt = now
+      finish.abort()
+    } else if (now - finishedAt > oneKeypressMs) abandon.abort(new Interrupted('Ctrl-C'))
   })
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => abandon.abort(new Interrupted(signal)))
   return { finish: finish.signal, abandon: abandon.signal, fail: (error) => abandon.abort(error) }

@@ -4,9 +4,10 @@ import { type AuditReport, audit } from './audit.ts'
 import { renderAudit } from './audit-table.ts'
 import { createRunDatabase } from './database.ts'
 import { deploy } from './deploy.ts'
+import { drain } from './drain.ts'
 import { breakThings } from './faults.ts'
 import { createFleet } from './fleet.ts'
-import type { Interruption } from './interruption.ts'
+import { Interrupted, type Interruption } from './interruption.ts'
 import type { Options } from './options.ts'
 import type { Child } from './processes.ts'
 import { createProgress } from './progress.ts'
@@ -20,23 +21,15 @@ const patienceMs = 30_000
 const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(1_000, durationMs / 10)))
 
 /** Looks again and again until `find` finds something. */
-const until = async <T>(what: string, signal: AbortSignal, find: () => Promise<T | null> | T | null): Promise<T> => {
+const until = async <T>(what: string, signal: AbortSignal, find: () => T | null): Promise<T> => {
   const giveUpAt = performance.now() + patienceMs
   for (;;) {
     signal.throwIfAborted()
-    const found = await find()
+    const found = find()
     if (found !== null) return found
     if (performance.now() > giveUpAt) throw new Error(`expected ${what}; gave up after ${patienceMs / 1_000} s`)
     await delay(20, undefined, { signal }).catch(() => {})
   }
-}
-
-/** True when there are as many effects as changes, null while some are missing. */
-const isDrained = async (pool: Pool): Promise<true | null> => {
-  const { rows } = await pool.query<{ drained: boolean }>(
-    'SELECT (SELECT count(*) FROM journal) <= (SELECT count(*) FROM effects) AS drained',
-  )
-  return rows[0]?.drained || null
 }
 
 /** Runs the whole demo; what it started is gone when the promise settles. */
@@ -78,6 +71,7 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
   const watched = watch().catch(fail)
   try {
     await leader()
+    if (finish.aborted) throw new Interrupted('Ctrl-C') // before there was anything to audit
     const load = fleet.startLoad()
     const over = AbortSignal.any([abandon, finish])
     const stage = { pool, leaseMs, signal: over, leader, startReplica: fleet.startReplica, log }
@@ -90,10 +84,7 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
 
     log('The load ends; what is left is handled')
     await load.stop()
-    await until('the feed to handle what is left', abandon, () => isDrained(pool)).catch((error: unknown) => {
-      abandon.throwIfAborted()
-      log(String(error)) // the audit will name the changes
-    })
+    if (!(await drain(pool, abandon))) log('The feed stands still although something is left')
   } finally {
     watching.abort()
     await watched

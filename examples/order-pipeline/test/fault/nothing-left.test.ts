@@ -1,7 +1,7 @@
 import { eventually, withAdmin } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
-import { type DemoProcess, isAlive, startDemo } from './demo-process.ts'
+import { type DemoProcess, isAlive, startDemo } from '../demo-process.ts'
 
 const database = useDatabase({ leakCheck: 'off' })
 

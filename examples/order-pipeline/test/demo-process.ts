@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { eventually, Hopeless } from '@x/testkit'
 
-const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
 
 /** The demo as a user starts it, in a temporary directory of its own. */
 export interface DemoProcess extends AsyncDisposable {

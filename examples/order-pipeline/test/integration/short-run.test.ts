@@ -1,0 +1,39 @@
+import { eventually, withAdmin, withDatabase } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import { expect, it } from 'vitest'
+import { startDemo } from '../demo-process.ts'
+
+const database = useDatabase({ leakCheck: 'off' })
+
+it('survives every fault within a few seconds, and says so with its exit code', async () => {
+  await using demo = await startDemo(['--duration', '8', '--nodes', '3', '--url', database.adminUrl])
+  const { code } = await demo.ended
+  const output = demo.output()
+  expect(output).toContain('Nothing was lost, doubled, inverted or overlapped.')
+  expect(output.match(/handled its first batch as the leader of epoch \d+, [\d.]+ s after the fault/g)).toHaveLength(2)
+  expect(output).toMatch(/SIGKILL to node-\d, which leads/)
+  expect(output).toMatch(/node-\d goes on after [\d.]+ s, long after its lease/)
+  expect(output).toMatch(/pg_terminate_backend on the connection with which node-\d leads/)
+  expect(output).toMatch(/pg_terminate_backend on the session with which node-\d holds the lock/)
+  expect(output).not.toMatch(/FAIL/)
+  expect(code).toBe(0)
+})
+
+it('fails with its exit code when an effect disappears while it runs', async () => {
+  await using demo = await startDemo(['--duration', '5', '--nodes', '2', '--url', database.adminUrl])
+  await demo.says(/handled its first batch/)
+  const name = /database (order_pipeline_\w+)/.exec(demo.output())?.[1] ?? ''
+  const taken = await withAdmin(withDatabase(database.adminUrl, name), (client) =>
+    eventually(async () => {
+      const { rows } = await client.query<{ what: string }>(
+        `DELETE FROM effects WHERE position = (SELECT min(position) FROM effects)
+         RETURNING format('%s of order %s, revision %s', operation, order_id, revision) AS what`,
+      )
+      return rows[0]?.what
+    }),
+  )
+  const { code } = await demo.ended
+  expect(demo.output()).toMatch(/FAIL {2}Lost: .* 1 in /)
+  expect(demo.output()).toContain(taken)
+  expect(code).toBe(1)
+})
