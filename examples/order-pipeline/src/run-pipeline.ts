@@ -5,15 +5,14 @@ import { renderAudit } from './audit-table.ts'
 import { createRunDatabase } from './database.ts'
 import { deploy } from './deploy.ts'
 import { drain } from './drain.ts'
-import { breakThings } from './faults.ts'
+import { breakThings, type Stage } from './faults.ts'
 import { createFleet } from './fleet.ts'
 import { Interrupted, type Interruption } from './interruption.ts'
 import type { Options } from './options.ts'
 import type { Child } from './processes.ts'
-import { createProgress } from './progress.ts'
 import { createScreen } from './screen.ts'
+import { showProgress } from './show-progress.ts'
 
-const lookEveryMs = 200
 /** How long a cluster may go without a leader before the demo gives up. */
 const patienceMs = 30_000
 
@@ -32,6 +31,15 @@ const until = async <T>(what: string, signal: AbortSignal, find: () => T | null)
   }
 }
 
+/** Breaks things until the time is up, or until the user has seen enough. */
+const endure = async (stage: Stage, { durationMs, keep }: Options): Promise<void> => {
+  const forEver = 2 ** 31 - 1
+  const time = delay(keep ? forEver : durationMs, undefined, { signal: stage.signal })
+  await Promise.all([breakThings(stage, durationMs, keep), time]).catch((error: unknown) => {
+    if (!stage.signal.aborted) throw error
+  })
+}
+
 /** Runs the whole demo; what it started is gone when the promise settles. */
 export const runPipeline = async (options: Options, { finish, abandon, fail }: Interruption): Promise<AuditReport> => {
   console.log('Starting PostgreSQL …')
@@ -44,53 +52,30 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
   const pool = new Pool({ connectionString: database.url, max: 3, application_name: 'order-pipeline/main' })
   pool.on('error', () => {}) // an idle connection was lost; the next query opens another
   cleanUp.defer(() => pool.end())
-  const progress = createProgress(pool)
   using screen = createScreen(process.stdout)
-
   const startedAt = performance.now()
   const elapsedMs = (): number => performance.now() - startedAt
   const log = (text: string): void => screen.log(`${(elapsedMs() / 1_000).toFixed(1).padStart(7)} s  ${text}`)
 
   const leaseMs = leaseFor(options.durationMs)
   await using fleet = createFleet({ database, leaseMs, rate: options.rate, log, fail })
+  await using _ = showProgress({ pool, fleet, screen, elapsedMs, log, fail })
   const leader = (): Promise<Child> => until('a replica to lead', abandon, () => fleet.leader())
-
-  const watching = new AbortController()
-  const watch = async (): Promise<void> => {
-    while (!watching.signal.aborted) {
-      for (const { node, epoch, takeoverMs } of await progress.look()) {
-        const took = takeoverMs === null ? '' : `, ${(takeoverMs / 1_000).toFixed(2)} s after the fault`
-        log(`${node} handled its first batch as the leader of epoch ${epoch}${took}`)
-      }
-      screen.show({ elapsedMs: elapsedMs(), replicas: fleet.replicas, load: fleet.load, ...progress.figures() })
-      await delay(lookEveryMs, undefined, { signal: watching.signal }).catch(() => {})
-    }
-  }
-
   for (let count = 0; count < options.nodes; count += 1) fleet.startReplica()
-  const watched = watch().catch(fail)
-  try {
-    await leader()
-    if (finish.aborted) throw new Interrupted('Ctrl-C') // before there was anything to audit
-    const load = fleet.startLoad()
-    const over = AbortSignal.any([abandon, finish])
-    const stage = { pool, leaseMs, signal: over, leader, startReplica: fleet.startReplica, log }
-    const faults = breakThings(stage, options.durationMs, options.keep)
-    const time = delay(options.keep ? 2 ** 31 - 1 : options.durationMs, undefined, { signal: over })
-    await Promise.all([faults, time]).catch((error: unknown) => {
-      if (!over.aborted) throw error
-    })
-    abandon.throwIfAborted()
+  await leader()
+  if (finish.aborted) throw new Interrupted('Ctrl-C') // before there was anything to audit
 
-    log('The load ends; what is left is handled')
-    await load.stop()
-    if (!(await drain(pool, abandon))) log('The feed stands still although something is left')
-  } finally {
-    watching.abort()
-    await watched
-  }
+  const load = fleet.startLoad()
+  const signal = AbortSignal.any([abandon, finish])
+  await endure({ pool, leaseMs, signal, leader, startReplica: fleet.startReplica, log }, options)
+  abandon.throwIfAborted()
+
+  log('The load ends; what is left is handled')
+  await load.stop()
+  if (!(await drain(pool, abandon))) log('The feed stands still although something is left')
   await fleet.stopReplicas()
   abandon.throwIfAborted()
+
   const client = await pool.connect()
   try {
     const report = await audit(client)
