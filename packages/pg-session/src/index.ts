@@ -7,8 +7,8 @@ export {
   type ServerCapabilities,
   serverCapabilities,
 } from './detect.ts'
-export { asExecutor, assertInTransaction, type Executor } from './executor.ts'
-export { checkFence, fencingBaseSql, fencingTokenSql } from './fence.ts'
+export { asExecutor, assertInTransaction, type Executor, inTransactionSql, notInTransaction } from './executor.ts'
+export { checkFence, defaultSchema, fencingBaseSql, fencingTokenSql } from './fence.ts'
 export { channelName, payloadFits, quoteIdentifier, quoteLiteral } from './identifiers.ts'
 export {
   createListener,
@@ -18,6 +18,7 @@ export {
   type ListenerState,
 } from './listener.ts'
 export { checkSchema, createMigrations, migrate, type PackageMigrations } from './migrate.ts'
+export { renderMigration } from './migration.ts'
 export {
   createRunner,
   type Runner,
@@ -26,5 +27,5 @@ export {
   type StatementOptions,
 } from './runner.ts'
 export { openSession, type Session, type SessionOptions } from './session.ts'
-export { fromPgError } from './sqlstate.ts'
+export { fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
 export type { Row, Statement } from './statement.ts'

@@ -1,18 +1,26 @@
-import { type Logger, type PgPool, type Policy, UnsupportedError } from '@x/lock-core'
+import { setTimeout as delay } from 'node:timers/promises'
+import { ClosedError, ConfigurationError, type Logger, type PgPool, type Policy } from '@x/lock-core'
+import { monotonicNow } from '@x/lock-core/adapter'
+import pg from 'pg'
+import { BorrowedClient, type Limit } from './borrowed-client.ts'
+import { fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
 export interface RunnerOptions {
-  /** Exactly one of the two. */
+  /** The caller's; never ended by us. Exactly one of the two is given. */
   pool?: PgPool | undefined
+  /** A pool of our own, opened with the first statement. */
   connectionString?: string | undefined
+  /** Shown in `pg_stat_activity`, for a pool of our own. */
   applicationName: string
   policy?: Policy | undefined
   logger?: Logger | undefined
 }
 
 export interface StatementOptions {
-  /** For the whole call: waiting for a client, the statement, retries of 40001 and 40P01. @default 30_000 */
+  /** Milliseconds for the whole call: waiting for a client, the statement, retries of 40001 and 40P01. @default 30_000 */
   timeoutMs?: number | undefined
+  /** Gives the statement up; it may still run on the server. Rejects with the signal's reason. */
   signal?: AbortSignal | undefined
   /** Renewals, heartbeats, beats and releases bypass the policy. @default false */
   bypassPolicy?: boolean | undefined
@@ -24,13 +32,172 @@ export interface RunnerTransaction {
 
 /** Runs statements on the caller's pool, or on one of its own. */
 export interface Runner {
+  /**
+   * Runs one statement in a transaction of its own; rows come as arrays.
+   *
+   * @throws {ConnectionError} when no client came free in time, or the answer did not come: the statement may have run
+   */
   query<R extends Row = Row>(statement: Statement, values: unknown[], options?: StatementOptions): Promise<R[]>
-  /** `fn` may run several times: a serialization failure or deadlock rolls back and starts over. */
+  /**
+   * Runs `fn` between BEGIN ISOLATION LEVEL READ COMMITTED and COMMIT, whatever the role's default. `fn` may run several
+   * times: a serialization failure or deadlock rolls back and starts over. The policy wraps each run as a whole.
+   */
   transaction<T>(fn: (transaction: RunnerTransaction) => Promise<T>, options?: StatementOptions): Promise<T>
-  /** Ends only a pool that the runner opened. Idempotent. */
+  /** Waits for what is in flight and ends a pool that the runner opened. Idempotent. */
   close(): Promise<void>
 }
 
-export function createRunner(_options: RunnerOptions): Runner {
-  throw new UnsupportedError('not yet')
+const defaultTimeoutMs = 30_000
+
+/** First pause after a conflict; doubled each time up to 32 times as much, and jittered by half. */
+const firstPauseMs = 4
+
+/**
+ * @throws {ConfigurationError} unless exactly one of pool and connectionString is given
+ * @example
+ * const runner = createRunner({ pool, applicationName: 'lock-table' })
+ * const rows = await runner.query<[string]>({ name: 'now', text: 'SELECT now()::text' }, [])
+ */
+export function createRunner(options: RunnerOptions): Runner {
+  if ((options.pool === undefined) === (options.connectionString === undefined)) {
+    throw new ConfigurationError(
+      `expected exactly one of pool and connectionString; got ${options.pool === undefined ? 'none' : 'both'}`,
+    )
+  }
+  return new PoolRunner(options)
+}
+
+class PoolRunner implements Runner {
+  readonly #options: RunnerOptions
+  #ownPool: pg.Pool | null = null
+  /** Named statements pay one parse a connection; behind a transaction pooler they fail, and then they are not used. */
+  #named = true
+  #inFlight = 0
+  #closing: { readonly done: Promise<void>; readonly idle: () => void } | null = null
+
+  constructor(options: RunnerOptions) {
+    this.#options = options
+  }
+
+  query<R extends Row = Row>(statement: Statement, values: unknown[], options?: StatementOptions): Promise<R[]> {
+    return this.#supervise(`statement ${statement.name}`, options, (limit) =>
+      this.#withClient(limit, (client) => client.query<R>(statement, values, limit, this.#named)),
+    )
+  }
+
+  transaction<T>(fn: (transaction: RunnerTransaction) => Promise<T>, options?: StatementOptions): Promise<T> {
+    return this.#supervise('transaction', options, (limit) =>
+      this.#withClient(limit, async (client) => {
+        await client.query(begin, [], limit, false)
+        try {
+          const result = await fn({ query: (statement, values) => client.query(statement, values, limit, this.#named) })
+          await client.query(commit, [], limit, false)
+          return result
+        } catch (error) {
+          // A client whose connection broke is destroyed anyway; one that cannot roll back must be.
+          if (!client.isBroken) await client.query(rollback, [], limit, false).catch(() => client.markBroken())
+          throw error
+        }
+      }),
+    )
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing.done
+  }
+
+  #close(): { done: Promise<void>; idle: () => void } {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    if (this.#inFlight === 0) resolve()
+    return { done: promise.then(() => this.#ownPool?.end()), idle: resolve }
+  }
+
+  async #supervise<T>(
+    what: string,
+    options: StatementOptions | undefined,
+    attempt: (limit: Limit) => Promise<T>,
+  ): Promise<T> {
+    if (this.#closing !== null) throw new ClosedError('database runner')
+    const timeoutMs = options?.timeoutMs ?? defaultTimeoutMs
+    const limit: Limit = { what, timeoutMs, expiresAt: monotonicNow() + timeoutMs, signal: options?.signal }
+    limit.signal?.throwIfAborted()
+    const { policy } = this.#options
+    const once =
+      policy === undefined || options?.bypassPolicy === true
+        ? () => attempt(limit)
+        : () => policy.execute((context) => attempt(withSignal(limit, context.signal)))
+    this.#inFlight += 1
+    try {
+      for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, firstPauseMs * 32)) {
+        try {
+          return await once()
+        } catch (error) {
+          if (limit.signal?.aborted) throw limit.signal.reason
+          const again = this.#named && isUnnamedRemedy(error)
+          if (again) this.#stopNaming()
+          else {
+            const jitteredMs = pauseMs * (0.5 + Math.random())
+            if (!isConflict(error) || monotonicNow() + jitteredMs >= limit.expiresAt) throw error
+            await delay(jitteredMs, undefined, { signal: limit.signal }).catch(() => limit.signal?.throwIfAborted())
+          }
+        }
+      }
+    } finally {
+      this.#inFlight -= 1
+      if (this.#inFlight === 0) this.#closing?.idle()
+    }
+  }
+
+  async #withClient<T>(limit: Limit, fn: (client: BorrowedClient) => Promise<T>): Promise<T> {
+    const client = await BorrowedClient.from(this.#pool(), limit)
+    try {
+      return await fn(client)
+    } finally {
+      client.giveBack()
+    }
+  }
+
+  #pool(): PgPool {
+    const { pool, connectionString, applicationName, logger } = this.#options
+    if (pool !== undefined) return pool
+    if (this.#ownPool === null) {
+      this.#ownPool = new pg.Pool({ connectionString, application_name: applicationName, allowExitOnIdle: true })
+      // An idle client that loses its connection is replaced by the pool; without a listener it would end the process.
+      this.#ownPool.on('error', (error) =>
+        logger?.warn({ err: fromPgError(error, 'idle connection'), applicationName }, 'idle connection lost'),
+      )
+    }
+    return this.#ownPool
+  }
+
+  #stopNaming(): void {
+    this.#named = false
+    this.#options.logger?.info(
+      {},
+      'prepared statements do not last on these connections (a transaction pooler): not used',
+    )
+  }
+}
+
+const begin: Statement = { name: 'begin', text: 'BEGIN ISOLATION LEVEL READ COMMITTED' }
+const commit: Statement = { name: 'commit', text: 'COMMIT' }
+const rollback: Statement = { name: 'rollback', text: 'ROLLBACK' }
+
+/**
+ * Errors that a named statement meets when the backend behind the connection has changed: it is unknown there (26000) or
+ * known already (42P05). Nothing ran. The third comes where a migration changed what a prepared statement returns.
+ */
+function isUnnamedRemedy(error: unknown): boolean {
+  const state = sqlStateOf(error)
+  return (
+    state === '26000' ||
+    state === '42P05' ||
+    (state === '0A000' && error instanceof Error && error.message.includes('cached plan must not change'))
+  )
+}
+
+function withSignal(limit: Limit, signal: AbortSignal | undefined): Limit {
+  if (signal === undefined) return limit
+  return { ...limit, signal: limit.signal === undefined ? signal : AbortSignal.any([limit.signal, signal]) }
 }

@@ -14,8 +14,6 @@ interface DriverError {
   readonly message: string
   /** SQLSTATE of a server's error, or the system's code of a socket's. */
   readonly code: string | null
-  readonly table: string | null
-  readonly schema: string | null
 }
 
 /** SQLSTATEs after which the same statement may succeed as it is. */
@@ -57,7 +55,7 @@ const brokenConnection =
  */
 export function fromPgError(error: unknown, context: string): CoordinationError {
   if (isOurs(error)) return error
-  const { message, code, table, schema } = driverError(error)
+  const { message, code } = driverError(error)
   const said = `${context}: ${message}`
   const options = { cause: error }
   if (code === null) {
@@ -67,9 +65,7 @@ export function fromPgError(error: unknown, context: string): CoordinationError 
   if (code === '40P01') return new DeadlockError(said, options)
   if (code === '42501') {
     return new PrivilegeError(
-      `${said}; grant the role the right to it, see the list of privileges in docs/operations.md${
-        table === null ? '' : ` (${schema === null ? '' : `${schema}.`}${table})`
-      }`,
+      `${said}; ${missingGrant(message)}; docs/operations.md lists what each role needs`,
       options,
     )
   }
@@ -105,6 +101,24 @@ export function isConflict(error: unknown): boolean {
   return state === '40001' || state === '40P01'
 }
 
+/** What each kind of object asks for; the server's message names the object, where it speaks English. */
+const rights: Readonly<Record<string, string>> = {
+  table: 'SELECT, INSERT, UPDATE, DELETE ON TABLE',
+  view: 'SELECT ON',
+  sequence: 'USAGE ON SEQUENCE',
+  schema: 'USAGE ON SCHEMA',
+  function: 'EXECUTE ON FUNCTION',
+  database: 'CONNECT, CREATE ON DATABASE',
+}
+
+function missingGrant(message: string): string {
+  const denied = /permission denied for (\w+) (.+)$/.exec(message)
+  const right = rights[denied?.[1] ?? '']
+  return right === undefined
+    ? 'GRANT the role the right to it'
+    : `run GRANT ${right} ${denied?.[2]} TO <role>, or the part of it that is missing`
+}
+
 function isOurs(error: unknown): error is CoordinationError {
   return (
     error instanceof Error &&
@@ -121,20 +135,13 @@ function isSqlState(code: string): boolean {
 
 function driverError(error: unknown): DriverError {
   if (typeof error !== 'object' || error === null) {
-    return { message: String(error), code: null, table: null, schema: null }
+    return { message: String(error), code: null }
   }
   // A host with several addresses fails with one error for all of them, whose message is empty.
   const inner = error instanceof AggregateError && error.message === '' ? error.errors[0] : undefined
   if (inner !== undefined) return driverError(inner)
   return {
     message: 'message' in error && typeof error.message === 'string' ? error.message : String(error),
-    code: stringOf(error, 'code'),
-    table: stringOf(error, 'table'),
-    schema: stringOf(error, 'schema'),
+    code: 'code' in error && typeof error.code === 'string' && error.code !== '' ? error.code : null,
   }
-}
-
-function stringOf(error: object, field: string): string | null {
-  const value: unknown = Reflect.get(error, field)
-  return typeof value === 'string' && value.length > 0 ? value : null
 }

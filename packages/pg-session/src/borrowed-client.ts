@@ -1,0 +1,192 @@
+import { createHash } from 'node:crypto'
+import { ConnectionError, type PgPool } from '@x/lock-core'
+import { monotonicNow } from '@x/lock-core/adapter'
+import { fromPgError } from './sqlstate.ts'
+import type { Row, Statement } from './statement.ts'
+
+/** How long something may take. */
+export interface Limit {
+  /** For messages, such as `statement lock_grant`. */
+  readonly what: string
+  readonly timeoutMs: number
+  /** Instant of `monotonicNow()`. */
+  readonly expiresAt: number
+  readonly signal: AbortSignal | undefined
+}
+
+type PoolClient = Awaited<ReturnType<PgPool['connect']>>
+
+/** What a client of `pg` has over the structural type. */
+interface EventfulClient {
+  on(event: 'error', listener: (error: unknown) => void): unknown
+  removeListener(event: 'error', listener: (error: unknown) => void): unknown
+}
+
+/**
+ * A client of the caller's pool for the time of one statement or transaction. It is destroyed instead of given back when a
+ * statement was given up, because the server may still be at it, and the answer would go to whoever has the client next.
+ */
+export class BorrowedClient {
+  readonly #client: PoolClient
+  #broken = false
+
+  private constructor(client: PoolClient) {
+    this.#client = client
+    // pg-pool takes its own listener away while a client is out: a connection that breaks would end the process.
+    if (isEventful(client)) client.on('error', this.#onError)
+  }
+
+  /** @throws {ConnectionError} when none comes free before the limit; or the signal's reason */
+  static async from(pool: PgPool, limit: Limit): Promise<BorrowedClient> {
+    const connecting = pool.connect()
+    try {
+      return new BorrowedClient(await within(limit, connecting, () => exhausted(pool, limit)))
+    } catch (error) {
+      // One that comes too late is nobody's.
+      connecting.then(
+        (late) => late.release(),
+        () => {},
+      )
+      throw error
+    }
+  }
+
+  /** The connection is of no more use. */
+  get isBroken(): boolean {
+    return this.#broken
+  }
+
+  markBroken(): void {
+    this.#broken = true
+  }
+
+  async query<R extends Row>(statement: Statement, values: unknown[], limit: Limit, named: boolean): Promise<R[]> {
+    try {
+      const answer = await within(limit, this.#send(statement, values, named), () => tooSlow(statement, limit))
+      return asArrays(answer.rows) as R[]
+    } catch (error) {
+      if (!isAnswer(error)) this.#broken = true
+      if (limit.signal?.aborted) throw limit.signal.reason
+      throw fromPgError(error, `statement ${statement.name}`)
+    }
+  }
+
+  /** Runs several statements at once, without values and without rows. */
+  async script(sql: string, limit: Limit): Promise<void> {
+    try {
+      await within(limit, this.#client.query(sql), () => tooSlow({ name: limit.what, text: sql }, limit))
+    } catch (error) {
+      if (!isAnswer(error)) this.#broken = true
+      if (limit.signal?.aborted) throw limit.signal.reason
+      throw fromPgError(error, limit.what)
+    }
+  }
+
+  giveBack(): void {
+    if (isEventful(this.#client)) this.#client.removeListener('error', this.#onError)
+    this.#client.release(this.#broken)
+  }
+
+  #send(statement: Statement, values: unknown[], named: boolean): Promise<{ rows: unknown[] }> {
+    if (!takesConfig(this.#client)) return this.#client.query(statement.text, values)
+    return this.#client.query({
+      name: named ? preparedName(statement) : undefined,
+      text: statement.text,
+      values,
+      rowMode: 'array',
+    })
+  }
+
+  readonly #onError = (): void => {
+    this.#broken = true
+  }
+}
+
+/**
+ * The result of the work, unless its limit comes first. What the work brings later is dropped.
+ *
+ * @throws the signal's reason, or what `late` gives
+ */
+function within<T>(limit: Limit, work: Promise<T>, late: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const { signal } = limit
+    const settle = (): void => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+    }
+    const abort = (): void => {
+      settle()
+      reject(signal?.reason)
+    }
+    const remainingMs = Math.min(Math.max(limit.expiresAt - monotonicNow(), 0), 2_147_483_647)
+    const timer = setTimeout(() => {
+      settle()
+      reject(late())
+    }, remainingMs)
+    if (signal?.aborted) abort()
+    else signal?.addEventListener('abort', abort, { once: true })
+    work.then(
+      (value) => {
+        settle()
+        resolve(value)
+      },
+      (error) => {
+        settle()
+        reject(error)
+      },
+    )
+  })
+}
+
+function tooSlow(statement: Statement, limit: Limit): ConnectionError {
+  return new ConnectionError(
+    `statement ${statement.name}: no answer within ${limit.timeoutMs} ms; it may have run. Its connection was closed`,
+  )
+}
+
+function exhausted(pool: PgPool, limit: Limit): ConnectionError {
+  const count = (name: string): unknown => Reflect.get(pool, name)
+  const waiting = count('waitingCount')
+  const known = typeof waiting === 'number' ? ` (${count('totalCount')} open, ${waiting} callers waiting)` : ''
+  return new ConnectionError(
+    `${limit.what}: the pool gave no client within ${limit.timeoutMs} ms${known}: give it a larger max, or look for clients that are not released and transactions that wait for a lock while they hold one`,
+  )
+}
+
+const names = new WeakMap<Statement, string>()
+
+/**
+ * The name on the server carries a hash of the text: behind a transaction pooler the same backend may know the name of
+ * another version of this package, and would run its text.
+ */
+function preparedName(statement: Statement): string {
+  const known = names.get(statement)
+  if (known !== undefined) return known
+  const hash = createHash('sha256').update(statement.text).digest('hex').slice(0, 12)
+  const name = `${statement.name.slice(0, 48)}_${hash}`
+  names.set(statement, name)
+  return name
+}
+
+/** The server answered, with an error; the connection goes on. */
+function isAnswer(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false
+  const severity: unknown = Reflect.get(error, 'severity')
+  const code: unknown = Reflect.get(error, 'code')
+  return typeof code === 'string' && severity !== undefined && severity !== 'FATAL' && severity !== 'PANIC'
+}
+
+function isEventful(client: object): client is EventfulClient {
+  return 'on' in client && 'removeListener' in client
+}
+
+/** A client of `pg` takes a configuration; whatever else a caller passes as a pool takes text and values. */
+function takesConfig(client: object): client is { query(config: object): Promise<{ rows: unknown[] }> } {
+  return 'connectionParameters' in client
+}
+
+/** Rows of other drivers come as objects; our statements give each column a name of its own, in order. */
+function asArrays(rows: unknown[]): unknown[] {
+  if (rows.length === 0 || Array.isArray(rows[0])) return rows
+  return rows.map((row) => (typeof row === 'object' && row !== null ? Object.values(row) : []))
+}
