@@ -1,0 +1,16 @@
+import type { LockMode } from '@x/lock-core'
+
+/** What a lock of this package carries besides what every lock has. */
+export interface LeaseGrant {
+  /** When the next renewal is due, on the monotonic clock. */
+  renewAt: number
+}
+
+/** Names one grant, and no other: a late request for an earlier grant of the key touches nothing. */
+export interface LeaseName {
+  readonly key: string
+  readonly mode: LockMode
+  readonly owner: string
+  /** Null where the answer with the token was lost: the owner is unique to the grant as well. */
+  readonly token: bigint | null
+}
