@@ -39,6 +39,7 @@ export const ensureTemplate = (url: string, runId: string, template: DatabaseTem
       idleTimeoutMillis: 0,
     })
     // The termination below may reach a connection that is just closing: an error that nobody needs to hear of.
+    pool.on('error', () => {})
     pool.on('connect', (connection) => void connection.on('error', () => {}))
     try {
       await template.prepare(pool)

@@ -80,6 +80,11 @@ export class ProxiedConnection {
     request.done()
   }
 
+  /** The port from which the server sees us; undefined until connected. */
+  get serverPort(): number | undefined {
+    return this.#server.localPort
+  }
+
   /** From now on nothing passes, and no side learns that the other is gone. */
   goDeaf(): void {
     this.toServer.swallow()

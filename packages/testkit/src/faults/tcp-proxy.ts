@@ -19,6 +19,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly open: number
   /** Connections accepted since the start. */
   readonly accepted: number
+  /** The ports from which the server sees its open connections: `pg_stat_activity.client_port`. */
+  readonly serverPorts: readonly number[]
   /** The same URL, through the proxy. */
   url(original: string): string
   /** Milliseconds that each piece is late; 0 ends it. */
@@ -121,6 +123,9 @@ export const tcpProxy = async (target: string | number): Promise<TcpProxy> => {
     },
     get accepted() {
       return accepted
+    },
+    get serverPorts() {
+      return [...connections].flatMap(({ serverPort }) => (serverPort === undefined ? [] : [serverPort]))
     },
     url(original) {
       const url = new URL(original)
