@@ -40,6 +40,11 @@ export interface LockFamily<Grant> {
    * @default false
    */
   readonly enforceTtl?: boolean
+  /**
+   * Called before a lock answers whether it is held: where locks share a fate (a session), an adapter ends them here when
+   * its own deadline has passed, so that no lock is believed in for longer than what it lives in.
+   */
+  settle?(): void
 }
 
 /** One grant, as the store made it. */
@@ -242,9 +247,16 @@ export class LockHandle<Grant = unknown> implements Lock {
   /** Turns a deadline that has passed into a loss. */
   #settle(): void {
     if (this.#state.kind !== 'held') return
+    this.#family.settle?.()
+    if (!this.#believes()) return
     const endsAt = this.#endsAt()
     if (endsAt === Number.POSITIVE_INFINITY || this.#now() < endsAt) return
     this.lose(this.#holdEndsAt <= this.#leaseEndsAt ? 'max-hold' : (this.#family.expiry ?? 'deadline'))
+  }
+
+  /** A method, because the state may have moved in a call that the compiler does not look into. */
+  #believes(): boolean {
+    return this.#state.kind === 'held'
   }
 
   #moveDeadline(leaseEndsAt: number): void {
