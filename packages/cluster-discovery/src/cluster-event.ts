@@ -7,7 +7,8 @@ import type { DownCause, Node } from './node.ts'
 export type ClusterEvent =
   /** The members as of a version: the first event of each watch, and again for a reader that fell too far behind. */
   | { readonly type: 'snapshot'; readonly version: bigint; readonly nodes: readonly Node[] }
-  | { readonly type: 'join' | 'leave'; readonly version: bigint; readonly node: Node }
+  | { readonly type: 'join'; readonly version: bigint; readonly node: Node }
+  | { readonly type: 'leave'; readonly version: bigint; readonly node: Node }
   /** Metadata or state of a member changed (it began to drain, for instance). */
   | { readonly type: 'update'; readonly version: bigint; readonly node: Node; readonly previous: Node }
   | { readonly type: 'down'; readonly version: bigint; readonly node: Node; readonly cause: DownCause }

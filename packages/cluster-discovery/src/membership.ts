@@ -11,7 +11,8 @@ export type EvictionCause = 'evicted' | 'replaced'
  */
 export type Membership =
   | { readonly at: 'idle' }
-  | { readonly at: 'joining' }
+  /** `from`: where it stands again when the join fails. */
+  | { readonly at: 'joining'; readonly from: Membership }
   /** `confirmedUntil`: instant on the monotonic clock up to which nobody can have let us go. */
   | { readonly at: 'member'; readonly node: Node; readonly confirmedUntil: number }
   | { readonly at: 'leaving'; readonly node: Node; readonly confirmedUntil: number }
@@ -40,9 +41,11 @@ export function nextMembership(current: Membership, event: MembershipStep): Memb
   if (current.at === 'closed') return current
   switch (event.step) {
     case 'join':
-      return current.at === 'idle' || current.at === 'left' || current.at === 'evicted' ? { at: 'joining' } : current
+      return current.at === 'idle' || current.at === 'left' || current.at === 'evicted'
+        ? { at: 'joining', from: current }
+        : current
     case 'join-failed':
-      return current.at === 'joining' ? { at: 'idle' } : current
+      return current.at === 'joining' ? current.from : current
     case 'joined':
       return current.at === 'joining'
         ? { at: 'member', node: event.node, confirmedUntil: event.confirmedUntil }
@@ -67,6 +70,7 @@ export function nextMembership(current: Membership, event: MembershipStep): Memb
     case 'close':
       // Whoever closes without having left is down as far as the others will tell.
       if (isIn(current)) return { at: 'closed', node: { ...current.node, state: 'down' } }
+      if (current.at === 'joining') return nextMembership(current.from, event)
       return { at: 'closed', node: 'node' in current ? current.node : null }
   }
 }
@@ -79,8 +83,9 @@ export function nextMembership(current: Membership, event: MembershipStep): Memb
 export function selfAt(current: Membership, now: number, self: Node): Node {
   switch (current.at) {
     case 'idle':
-    case 'joining':
       return self
+    case 'joining':
+      return selfAt(current.from, now, self)
     case 'member':
     case 'leaving':
       return now < current.confirmedUntil ? current.node : { ...current.node, state: 'down' }

@@ -100,7 +100,7 @@ SELECT ${record('changed')}::text AS answer FROM changed, sent`,
     INSERT INTO ${beats} AS b (cluster, id, incarnation, at, ttl_ms)
     SELECT $1, $2, incarnation, clock_timestamp(), $7::int FROM changed
     ON CONFLICT (cluster, id) DO UPDATE SET
-      incarnation = EXCLUDED.incarnation, at = EXCLUDED.at, ttl_ms = EXCLUDED.ttl_ms, marker = NULL
+      incarnation = EXCLUDED.incarnation, at = EXCLUDED.at, ttl_ms = EXCLUDED.ttl_ms, beat = 0, marker = NULL
   ),${announce('changed', '$8')}
 SELECT ${record('changed')}::text AS answer FROM changed, sent
 UNION ALL
@@ -112,13 +112,16 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
     /**
      * Says that the caller lives, and learns whether the others think so, the cluster's version, and who sweeps. One HOT
      * update; it does not wait for the disk, because a lost beat is followed by the next one.
-     * $1 cluster, $2 id, $3 incarnation, $4 marker or null, $5 sweeper lease in ms
+     * $1 cluster, $2 id, $3 incarnation, $4 marker or null, $5 sweeper lease in ms, $6 number of the beat: beats may overtake
+     * each other, and an old one must not put back a marker that is gone
      */
     beat: statement(
       'beat',
       `WITH hurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
   beat AS (
-    UPDATE ${beats} b SET at = clock_timestamp(), marker = $4::bigint FROM hurried
+    UPDATE ${beats} b SET at = clock_timestamp(), beat = greatest(b.beat, $6::int),
+      marker = CASE WHEN b.beat < $6::int THEN $4::bigint ELSE b.marker END
+    FROM hurried
     WHERE b.cluster = $1 AND b.id = $2 AND b.incarnation = $3::bigint
     RETURNING b.id
   )

@@ -40,6 +40,11 @@ export class Suspicion {
     this.#confirmMs = options.confirmMs ?? 300
   }
 
+  /** Takes over what another node has seen at the instant `goneSince`. */
+  remember(suspect: Suspect, goneSince: number): void {
+    this.#suspects.set(keyOf(suspect), { suspect, goneSince })
+  }
+
   /**
    * @param contactMs how long the sweeper has been in touch with the database without a break: after an outage everybody
    * looks silent, and everybody gets one ttl to beat again
@@ -52,7 +57,7 @@ export class Suspicion {
     const crashed: Suspect[] = []
     let waiting = false
     for (const suspect of look.suspects) {
-      const key = `${suspect.incarnation}/${suspect.id}`
+      const key = keyOf(suspect)
       const earlier = before.get(key)
       const same = earlier !== undefined && earlier.suspect.lastBeat === suspect.lastBeat ? earlier : undefined
       const goneSince = suspect.gone ? (same?.goneSince ?? now) : null
@@ -81,4 +86,8 @@ export class Suspicion {
     const remainingMs = this.#mass.since + this.#ttlMs - now
     return remainingMs > 0 ? { doubtful: look.doubtful, members: look.members, remainingMs } : null
   }
+}
+
+function keyOf(suspect: Suspect): string {
+  return `${suspect.incarnation}/${suspect.id}`
 }

@@ -39,6 +39,10 @@ export class View {
     return [...this.#tombstones.values()].sort(byIncarnation)
   }
 
+  snapshot(): Extract<ClusterEvent, { type: 'snapshot' }> {
+    return { type: 'snapshot', version: this.#version, nodes: this.members() }
+  }
+
   member(id: string): Node | undefined {
     return this.#members.get(id)
   }

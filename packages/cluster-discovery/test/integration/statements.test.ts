@@ -26,7 +26,7 @@ const answer = async (on: Queryable, statement: Statement, values: unknown[]): P
 const join = async (id: string, attempt = `${id}-1`, ttlMs = 8_000) =>
   parseRecord((await answer(pool, sql.join, ['c', id, id, null, '{}', attempt, ttlMs, 'channel'])) ?? '')
 const beat = async (on: Queryable, id: string, incarnation: bigint) =>
-  parseBeat((await answer(on, sql.beat, ['c', id, incarnation, null, 3_000])) ?? '')
+  parseBeat((await answer(on, sql.beat, ['c', id, incarnation, null, 3_000, 1])) ?? '')
 const take = (id: string, incarnation: bigint, leaseMs = 3_000) =>
   answer(pool, sql.take, ['c', id, incarnation, leaseMs])
 const read = async (known: bigint) => parseReading((await answer(pool, sql.read, ['c', known])) ?? '')

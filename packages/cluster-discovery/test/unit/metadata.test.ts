@@ -36,7 +36,7 @@ describe('metadata', () => {
     expect(copy).toEqual(original)
     original.tags.push('later')
     expect(copy).toEqual({ role: 'web', tags: ['a', { b: null }], n: 1.5 })
-    expect(Object.isFrozen(copy['tags'])).toBe(true)
+    expect(Object.isFrozen(copy.tags)).toBe(true)
   })
 
   it('lets nobody reach Object.prototype through what others wrote', () => {

@@ -117,7 +117,7 @@ class Tables {
     if (step.kind === 'prune') {
       if (row === undefined || member) return
       this.rows.delete(step.id)
-      this.pruned = row.node.version > this.pruned ? row.node.version : this.pruned
+      if (row.node.version > this.pruned) this.pruned = row.node.version
       return
     }
     if (step.kind !== 'join' && !member) return

@@ -1,0 +1,141 @@
+import type { Logger } from '@x/lock-core'
+import { type Clock, type Timer, traced } from '@x/lock-core/adapter'
+import type { ClusterEvent } from './cluster-event.ts'
+import { parseAnnouncement } from './record.ts'
+import type { ClusterTables } from './tables.ts'
+import { type ClusterTrace, readChannel } from './tracing.ts'
+import { type Reading, View } from './view.ts'
+
+export interface ViewKeeperOptions {
+  readonly cluster: string
+  readonly id: string
+  readonly tables: ClusterTables
+  readonly clock: Clock
+  readonly random: () => number
+  readonly logger?: Logger | undefined
+  /** What happened, in version order, after it is part of the view; a snapshot for the first reading. */
+  readonly onEvents: (events: readonly ClusterEvent[]) => void
+}
+
+/** Between two reads that nobody waits for. */
+const readGapMs = 500
+/** Listeners that hear the same hint read within this time, not all at once. */
+const hintSpreadMs = 100
+/** After an outage everybody reconnects at once, and reads the full view. */
+const resyncSpreadMs = 500
+
+/**
+ * Keeps the view current: applies what notifications bring, reads what they do not, and counts how old the view is. A
+ * notification is a hint: whatever it says or fails to say, beats tell the version.
+ */
+export class ViewKeeper {
+  readonly view = new View()
+  readonly #options: ViewKeeperOptions
+  #currentAt = Number.NEGATIVE_INFINITY
+  #lastReadAt = Number.NEGATIVE_INFINITY
+  #timer: Timer | null = null
+  #due = Number.POSITIVE_INFINITY
+  #gap: { readonly gapMs: number } | null = null
+  #reads: Promise<void> = Promise.resolve()
+  #stopped = false
+
+  constructor(options: ViewKeeperOptions) {
+    this.#options = options
+  }
+
+  /** Milliseconds since the view was known to be the newest; Infinity before the first reading. */
+  ageMs(now: number): number {
+    return now - this.#currentAt
+  }
+
+  /** A notification came in. Payloads that are not ours are ignored. */
+  announced(payload: string): void {
+    const announcement = parseAnnouncement(payload)
+    if (announcement === null) {
+      this.#options.logger?.debug({ cluster: this.#options.cluster }, 'a foreign payload on the channel of the cluster')
+      return
+    }
+    const { version, records } = announcement
+    // While a gap is open the version says nothing: the database may have lost some (failover).
+    if (version <= this.view.version && this.#gap === null) return
+    if (records !== null && version === this.view.version + 1n && this.#gap === null) {
+      this.#apply({ version, scope: 'delta', records })
+    } else this.#request(hintSpreadMs)
+  }
+
+  /** A beat, sent when `known` was known, saw `version`. */
+  beatSaw(version: bigint, known: bigint, startedAt: number): void {
+    if (version > this.view.version || version < known) this.#request(0)
+    else if (version === this.view.version) this.#currentAt = Math.max(this.#currentAt, startedAt)
+  }
+
+  /** The listener was away: reads the full view, and then says so. The first time it only reads what it may have missed. */
+  resync(event: { readonly gapMs: number; readonly first: boolean }): void {
+    if (!event.first) this.#gap = { gapMs: event.gapMs + (this.#gap?.gapMs ?? 0) }
+    this.#request(event.first ? 0 : resyncSpreadMs)
+  }
+
+  /** Reads now, after whatever is being read. Rejects when the database does not answer. */
+  refresh(): Promise<void> {
+    const read = this.#reads.then(() => this.#read())
+    this.#reads = read.catch(() => {})
+    return read
+  }
+
+  start(): void {
+    this.#stopped = false
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#timer?.cancel()
+    this.#due = Number.POSITIVE_INFINITY
+    await this.#reads
+  }
+
+  #request(spreadMs: number): void {
+    if (this.#stopped) return
+    const { clock, random, logger, cluster } = this.#options
+    const now = clock.now()
+    const due = Math.max(now + random() * spreadMs, this.#lastReadAt + readGapMs)
+    if (due >= this.#due) return
+    this.#due = due
+    this.#timer?.cancel()
+    this.#timer = clock.schedule(() => {
+      this.#due = Number.POSITIVE_INFINITY
+      // The next beat asks again.
+      this.refresh().catch((error: unknown) => logger?.debug({ err: error, cluster }, 'reading the cluster failed'))
+    }, due - now)
+  }
+
+  async #read(): Promise<void> {
+    const { cluster, id, tables, clock } = this.#options
+    const startedAt = clock.now()
+    this.#lastReadAt = startedAt
+    const gap = this.#gap
+    const before = this.view.version
+    const reading = await traced<ClusterTrace, Reading | null>(readChannel, { cluster, id }, async (context) => {
+      // After a gap everything: a failover may have lost versions that we know, and given their numbers to others.
+      const got = await tables.read(gap === null ? before : -1n)
+      if (got !== null) {
+        context.version = got.version
+        context.records = got.records.length
+      }
+      return got
+    })
+    if (reading === null) return
+    // Notifications that arrived meanwhile have overtaken this answer.
+    const overtaken = this.view.version !== before && reading.version < this.view.version
+    if (overtaken) return this.#request(hintSpreadMs)
+    if (reading.version >= this.view.version) this.#currentAt = Math.max(this.#currentAt, startedAt)
+    if (this.#gap === gap) this.#gap = null
+    this.#apply(reading, gap === null ? [] : [{ type: 'resync', version: reading.version, gapMs: gap.gapMs }])
+  }
+
+  #apply(reading: Reading, more: readonly ClusterEvent[] = []): void {
+    const first = this.view.version < 0n
+    const happened = this.view.apply(reading)
+    const events = [...(first ? [this.view.snapshot()] : happened), ...more]
+    if (events.length > 0) this.#options.onEvents(events)
+  }
+}
