@@ -9,7 +9,12 @@ export const contender = <Resource>(parts: {
 }): Contender => ({
   async open(surroundings) {
     const resource = await parts.open(surroundings)
-    await parts.round(resource)
+    try {
+      await parts.round(resource)
+    } catch (error) {
+      await parts.close(resource)
+      throw error
+    }
     return { round: () => parts.round(resource), close: () => parts.close(resource) }
   },
 })

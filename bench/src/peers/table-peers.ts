@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto'
+import { createTableLocker } from '@x/lock-table'
+import { Client, Pool } from 'pg'
+import type { OpenPairMaker } from './pair.ts'
+
+/** The least that a lease in a table is: an owner and an end. The statements below are the floor and the hand-written peer. */
+const table = `CREATE TABLE IF NOT EXISTS bench_locks (
+  key text PRIMARY KEY, owner text, expires_at timestamptz NOT NULL) WITH (fillfactor = 50)`
+const grant = {
+  name: 'bench_grant',
+  text: `INSERT INTO bench_locks AS l (key, owner, expires_at)
+         VALUES ($1, $2, clock_timestamp() + interval '30 s')
+         ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+         WHERE l.owner IS NULL OR l.expires_at <= clock_timestamp()
+         RETURNING l.key`,
+}
+const release = {
+  name: 'bench_release',
+  text: 'UPDATE bench_locks SET owner = NULL WHERE key = $1 AND owner = $2',
+}
+
+/** The floor: an upsert and an update, durable, named, on one connection. */
+export const bareLease: OpenPairMaker = async ({ url }) => {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  await client.query(table)
+  return {
+    async pair(key) {
+      const owner = randomUUID()
+      await client.query({ ...grant, values: [key, owner] })
+      await client.query({ ...release, values: [key, owner] })
+    },
+    close: () => client.end(),
+  }
+}
+
+/** What a team writes by hand: the same two statements for each lock, through a pool of 10. */
+export const handWrittenLease: OpenPairMaker = async ({ url }) => {
+  const pool = new Pool({ connectionString: url, max: 10 })
+  await pool.query(table)
+  return {
+    async pair(key) {
+      const owner = randomUUID()
+      await pool.query({ ...grant, values: [key, owner] })
+      await pool.query({ ...release, values: [key, owner] })
+    },
+    close: () => pool.end(),
+  }
+}
+
+/** `@x/lock-table` as a user calls it, on a pool of 10. */
+export const ourLease: OpenPairMaker = async ({ url }) => {
+  const pool = new Pool({ connectionString: url, max: 10 })
+  const locker = createTableLocker({ pool })
+  return {
+    async pair(key) {
+      const lock = await locker.acquire(key)
+      await lock.release()
+    },
+    async close() {
+      await locker.close()
+      await pool.end()
+    },
+  }
+}
+
+/** The floor of a contended try: one read of the row by its key. */
+export const bareRead: OpenPairMaker = async ({ url }) => {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  await client.query(table)
+  return {
+    async pair(key) {
+      await client.query({
+        name: 'bench_read',
+        text: 'SELECT owner, expires_at > clock_timestamp() FROM bench_locks WHERE key = $1',
+        values: [key],
+      })
+    },
+    close: () => client.end(),
+  }
+}
+
+/** A try for a key that another locker holds: it must fail, and write nothing. */
+export const ourContendedTry: OpenPairMaker = async ({ url }) => {
+  const pool = new Pool({ connectionString: url, max: 10 })
+  const [holder, locker] = [createTableLocker({ pool }), createTableLocker({ pool })]
+  const held = new Set<string>()
+  return {
+    async pair(key) {
+      if (!held.has(key)) {
+        await holder.acquire(key)
+        held.add(key)
+      }
+      if ((await locker.tryAcquire(key)) !== null) throw new Error(`expected ${key} to be held`)
+    },
+    async close() {
+      await locker.close()
+      await holder.close()
+      await pool.end()
+    },
+  }
+}

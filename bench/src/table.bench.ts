@@ -1,0 +1,52 @@
+import { migrate } from '@x/lock-table/migrations'
+import { Pool } from 'pg'
+import type { Benchmark, Row } from './benchmark.ts'
+import { manyCallers, oneCaller } from './peers/pair.ts'
+import { redlock } from './peers/redlock.ts'
+import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease } from './peers/table-peers.ts'
+
+const rows: readonly Row[] = [
+  {
+    id: 'L1',
+    work: 'acquire and release, one caller',
+    floor: 'a durable upsert and a durable update, named statements on one connection',
+    contenders: {
+      floor: oneCaller(bareLease, 500),
+      ours: oneCaller(ourLease, 500),
+      redlock: oneCaller(redlock, 500),
+    },
+    targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.2 }],
+  },
+  {
+    id: 'L2',
+    work: '1,000 callers at once, distinct keys, durable',
+    floor: 'the same two statements for each lock, through a pool of 10',
+    contenders: {
+      'hand-written upsert': manyCallers(handWrittenLease, 1_000, 1),
+      ours: manyCallers(ourLease, 1_000, 5),
+      redlock: manyCallers(redlock, 1_000, 5),
+    },
+    targets: [
+      { of: 'ours', against: 'hand-written upsert', figure: 'perSecond', atLeast: 9 },
+      { of: 'ours', against: 'redlock', figure: 'perSecond', atLeast: 1.8 },
+    ],
+  },
+  {
+    id: 'L5',
+    work: 'contended try',
+    floor: 'one bare read of the row by its key',
+    contenders: { floor: oneCaller(bareRead, 1_000), ours: oneCaller(ourContendedTry, 1_000) },
+    targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.25 }],
+  },
+]
+
+export const benchmark: Benchmark = {
+  name: 'table',
+  title: 'Leases',
+  async rows({ url }) {
+    const pool = new Pool({ connectionString: url, max: 1 })
+    await migrate(pool)
+    await pool.end()
+    return rows
+  },
+}
