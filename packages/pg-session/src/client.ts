@@ -47,6 +47,17 @@ export function destroyClient(client: pg.Client): void {
   client.connection.stream.destroy()
 }
 
+/** Settles as `promise` does, or rejects with the signal's reason; for what cannot be stopped, such as a caller's function. */
+export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  return new Promise((resolve, reject) => {
+    const stop = (): void => reject(signal.reason)
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+  })
+}
+
 /** The process id that the server, or a pooler before it, told at the start of the connection. */
 export function processIdOf(client: object): number | null {
   const id: unknown = Reflect.get(client, 'processID')

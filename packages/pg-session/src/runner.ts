@@ -73,7 +73,8 @@ class PoolRunner implements Runner {
   /** Named statements pay one parse a connection; behind a transaction pooler they fail, and then they are not used. */
   #named = true
   #inFlight = 0
-  #closing: { readonly done: Promise<void>; readonly idle: () => void } | null = null
+  #closing: Promise<void> | null = null
+  #onIdle: () => void = () => {}
 
   constructor(options: RunnerOptions) {
     this.#options = options
@@ -104,13 +105,16 @@ class PoolRunner implements Runner {
 
   close(): Promise<void> {
     this.#closing ??= this.#close()
-    return this.#closing.done
+    return this.#closing
   }
 
-  #close(): { done: Promise<void>; idle: () => void } {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    if (this.#inFlight === 0) resolve()
-    return { done: promise.then(() => this.#ownPool?.end()), idle: resolve }
+  async #close(): Promise<void> {
+    if (this.#inFlight > 0) {
+      const idle = Promise.withResolvers<void>()
+      this.#onIdle = idle.resolve
+      await idle.promise
+    }
+    await this.#ownPool?.end()
   }
 
   async #supervise<T>(
@@ -145,7 +149,7 @@ class PoolRunner implements Runner {
       }
     } finally {
       this.#inFlight -= 1
-      if (this.#inFlight === 0) this.#closing?.idle()
+      if (this.#inFlight === 0) this.#onIdle()
     }
   }
 

@@ -1,7 +1,7 @@
 import type { CoordinationError, Logger } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import pg from 'pg'
-import { connectClient } from './client.ts'
+import { connectClient, untilAborted } from './client.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { type Introduction, introduceWire } from './introduction.ts'
 import type { Row, Statement } from './statement.ts'
@@ -63,8 +63,7 @@ export const defaultDetectMs = 5_000
  */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { source, applicationName, detectMs = defaultDetectMs, signal } = options
-  signal?.throwIfAborted()
-  const settings = await source.settings()
+  const settings = await untilAborted(source.settings(), signal)
   const client = new pg.Client({
     connectionTimeoutMillis: detectMs,
     ...settings,

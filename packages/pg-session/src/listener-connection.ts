@@ -1,0 +1,162 @@
+import { randomUUID } from 'node:crypto'
+import { ConnectionError, type CoordinationError, UnsupportedError } from '@x/lock-core'
+import { monotonicNow } from '@x/lock-core/adapter'
+import type pg from 'pg'
+import { connectClient } from './client.ts'
+import { introduceWire } from './introduction.ts'
+import type { Row, Statement } from './statement.ts'
+import * as statements from './statements.ts'
+import { type DisposableSubscriber, disposableSubscriber } from './subscriber.ts'
+import { Wire } from './wire.ts'
+
+export interface ListenerConnectionOptions {
+  readonly settings: pg.ClientConfig
+  readonly applicationName: string
+  readonly detectMs: number
+  readonly pooler: 'refuse' | 'session'
+  readonly signal: AbortSignal
+  /** Must only enqueue. */
+  readonly onNotification: (channel: string, payload: string) => void
+}
+
+/** One connection that listens, from its first byte to its last; a lost one is replaced by another. */
+export class ListenerConnection {
+  readonly pid: number
+  /** Resolves with the reason when the connection is lost, with null when it was closed. */
+  readonly ended: Promise<CoordinationError | null>
+  readonly #subscriber: DisposableSubscriber
+  readonly #wire: Wire
+  readonly #settle: (error: CoordinationError | null) => void
+
+  private constructor(
+    pid: number,
+    parts: {
+      subscriber: DisposableSubscriber
+      wire: Wire
+      ended: PromiseWithResolvers<CoordinationError | null>
+    },
+  ) {
+    this.pid = pid
+    this.#subscriber = parts.subscriber
+    this.#wire = parts.wire
+    this.ended = parts.ended.promise
+    this.#settle = parts.ended.resolve
+  }
+
+  /**
+   * Connects, checks who is at the other end, and shows that a notification arrives.
+   *
+   * @throws {PoolerDetectedError} {UnsupportedError} {ConnectionError} or the signal's reason
+   */
+  static async open(options: ListenerConnectionOptions): Promise<ListenerConnection> {
+    const { detectMs, applicationName, signal } = options
+    const probe = { channel: `coordination_probe_${randomUUID().replaceAll('-', '')}`, heard: () => {} }
+    const subscriber = disposableSubscriber(
+      {
+        connectionTimeoutMillis: detectMs,
+        ...options.settings,
+        application_name: applicationName,
+        keepAliveInitialDelayMillis: detectMs,
+      },
+      (channel, payload) => (channel === probe.channel ? probe.heard() : options.onNotification(channel, payload)),
+    )
+    const { client } = subscriber
+    const connectedAt = monotonicNow()
+    await connectClient(client, { connect: () => subscriber.subscriber.connect(), signal })
+
+    const ended = Promise.withResolvers<CoordinationError | null>()
+    const wire: Wire = new Wire(client, connectedAt, {
+      detectMs,
+      what: 'listener',
+      heartbeat: () => checkChannels(wire, subscriber),
+      onLost: ended.resolve,
+    })
+    const { pid } = await introduceWire(wire, client, {
+      what: applicationName,
+      detectMs,
+      pooler: options.pooler,
+      requirePrimary: true,
+      settings: {},
+      signal,
+    })
+    const connection = new ListenerConnection(pid, { subscriber, wire, ended })
+    try {
+      await connection.#probe(probe, detectMs)
+      return connection
+    } catch (error) {
+      await connection.close()
+      signal.throwIfAborted()
+      throw error
+    }
+  }
+
+  /** The last instant at which the connection is known to have worked. */
+  get provenAt(): number {
+    return this.#wire.provenAt
+  }
+
+  listen(channel: string): Promise<void> {
+    // pg-listen answers a second listenTo at once, which proves nothing of the connection.
+    if (this.#subscriber.subscriber.getSubscribedChannels().includes(channel)) return Promise.resolve()
+    return this.#wire.run(`listen ${channel}`, async () => {
+      await this.#subscriber.subscriber.listenTo(channel)
+    })
+  }
+
+  unlisten(channel: string): Promise<void> {
+    if (!this.#subscriber.subscriber.getSubscribedChannels().includes(channel)) return Promise.resolve()
+    return this.#wire.run(`unlisten ${channel}`, async () => {
+      await this.#subscriber.subscriber.unlisten(channel)
+    })
+  }
+
+  query<R extends Row = Row>(statement: Statement, values: unknown[], timeoutMs?: number): Promise<R[]> {
+    return this.#wire.query(statement, values, timeoutMs)
+  }
+
+  /** Resolves when the socket is closed. Idempotent. */
+  async close(): Promise<void> {
+    // Tells the subscriber that the end is wanted, so that it does not take it for a loss.
+    this.#subscriber.subscriber.close().catch(() => {})
+    await this.#wire.close()
+    this.#settle(null)
+  }
+
+  /** Some servers accept LISTEN and NOTIFY and deliver nothing: what was never heard is not believed in. */
+  async #probe(probe: { readonly channel: string; heard: () => void }, detectMs: number): Promise<void> {
+    const heard = Promise.withResolvers<true>()
+    probe.heard = () => heard.resolve(true)
+    await this.listen(probe.channel)
+    await this.query(statements.notify, [probe.channel, ''])
+    // The server sends it after the transaction's end, with or right behind the answer.
+    const timer = setTimeout(
+      () =>
+        heard.reject(
+          new UnsupportedError(
+            `listener: the server took LISTEN and NOTIFY, and delivered nothing within ${detectMs} ms`,
+          ),
+        ),
+      detectMs,
+    )
+    try {
+      const lost = this.ended.then((error) => {
+        throw error ?? new ConnectionError('listener: closed while connecting')
+      })
+      await Promise.race([heard.promise, lost])
+    } finally {
+      clearTimeout(timer)
+      heard.promise.catch(() => {})
+    }
+    await this.unlisten(probe.channel)
+  }
+}
+
+/** The heartbeat: the server answers, and still knows of every channel. */
+async function checkChannels(wire: Wire, { subscriber }: DisposableSubscriber): Promise<void> {
+  const expected = subscriber.getSubscribedChannels()
+  const rows = await wire.query<[string]>(statements.listeningChannels, [])
+  const known = new Set(rows.map(([channel]) => channel))
+  const missing = expected.find((channel) => !known.has(channel))
+  if (missing !== undefined)
+    throw new ConnectionError(`listener: the server does not know of channel ${missing} any more`)
+}
