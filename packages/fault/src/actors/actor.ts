@@ -1,0 +1,77 @@
+import { commands, tell } from '@x/testkit'
+import { z } from 'zod'
+
+const command = z.discriminatedUnion('do', [
+  z.object({ do: z.literal('finish') }),
+  z.object({ do: z.literal('stall'), ms: z.number() }),
+  z.object({ do: z.literal('shift-clock'), ms: z.number() }),
+])
+
+/** What every actor can say, besides what is its own. */
+export const actorMessages = [
+  z.object({ type: z.literal('ready') }),
+  /** An operation failed with an error of ours, as operations may under faults. */
+  z.object({ type: z.literal('failed'), operation: z.string(), code: z.string() }),
+  /** Something that must not happen whatever the fault. */
+  z.object({ type: z.literal('broken'), what: z.string() }),
+  /** Everything is closed; what still holds the event loop by then. */
+  z.object({ type: z.literal('closed'), resources: z.array(z.string()) }),
+] as const
+
+const realNow = Date.now
+const RealDate = Date
+
+/** Moves the wall clock of this process; ours must not care. */
+const shiftClock = (ms: number): void => {
+  const now = (): number => realNow() + ms
+  const shifted = new Proxy(RealDate, {
+    construct: (target, args, newTarget) => Reflect.construct(target, args.length === 0 ? [now()] : args, newTarget),
+    get: (target, name, receiver) => (name === 'now' ? now : Reflect.get(target, name, receiver)),
+  })
+  globalThis.Date = ms === 0 ? RealDate : shifted
+}
+
+const stall = (ms: number): void => {
+  const until = performance.now() + ms
+  while (performance.now() < until);
+}
+
+/** Tells an error of ours by its code; anything else is told as broken. */
+export const tellFailure = (operation: string, error: unknown): void => {
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null
+  const ours = error instanceof Error && 'retryable' in error
+  if (ours && code !== null) tell({ type: 'failed', operation, code })
+  else
+    tell({
+      type: 'broken',
+      what: `${operation}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    })
+}
+
+/** Handles of the event loop that must be gone when everything is closed. */
+const leftovers = (): string[] =>
+  process.getActiveResourcesInfo().filter((resource) => resource === 'TCPSocketWrap' || resource === 'Timeout')
+
+/**
+ * Runs an actor: obeys the campaign's commands until it is told to finish, then closes and ends.
+ *
+ * @param close must leave no socket and no timer behind
+ */
+export const runActor = async (start: () => Promise<void>, close: () => Promise<void>): Promise<void> => {
+  process.on('unhandledRejection', (error) => {
+    tell({ type: 'broken', what: `unhandled rejection: ${error instanceof Error ? error.stack : String(error)}` })
+  })
+  await start()
+  tell({ type: 'ready' })
+  for await (const each of commands(command)) {
+    if (each.do === 'stall') stall(each.ms)
+    else if (each.do === 'shift-clock') shiftClock(each.ms)
+    else break
+  }
+  await close()
+  // Sockets are told to end; the system confirms a moment later.
+  const giveUpAt = performance.now() + 3_000
+  while (leftovers().length > 0 && performance.now() < giveUpAt) await new Promise((resolve) => setImmediate(resolve))
+  tell({ type: 'closed', resources: leftovers() })
+  process.exit(0)
+}
