@@ -17,8 +17,6 @@ export interface Clock {
   schedule(fn: () => void, delayMs: number, options?: { readonly keepAlive?: boolean }): Timer
 }
 
-const monotonic = performance.now.bind(performance)
-
 /** Longest delay that setTimeout takes (2^31 - 1 ms, 24.8 days); longer ones are waited for in parts. */
 const longestDelayMs = 2_147_483_647
 
@@ -28,36 +26,52 @@ const suspicionMs = 100
 /** `os.uptime()` has a resolution of 10 ms on Linux and one second on macOS; nobody suspends a machine for less than this. */
 const suspensionMs = process.platform === 'darwin' ? 2_000 : 250
 
-interface Suspension {
-  wallDriftMs: number
-  uptimeDriftMs: number
-  suspendedMs: number
+/** Where time is read from; milliseconds each. */
+export interface TimeSources {
+  /** Never steps; stands still while the machine is suspended. */
+  readonly monotonic: () => number
+  /** May step; goes on while the machine is suspended. Cheap. */
+  readonly wall: () => number
+  /** Never steps; goes on while the machine is suspended. Costs a system call. */
+  readonly uptime: () => number
 }
-
-let observed: Suspension | null = null
 
 /**
- * Milliseconds on a line that no clock step moves and on which the time of a suspended machine counts.
- *
- * `performance.now()` goes on while a process is stopped (SIGSTOP) or its event loop is blocked, but stands still while
- * the machine sleeps; `os.uptime()` counts that time. The uptime costs a system call, so it is read only when the wall
- * clock has moved away from the monotonic one, which a suspension always makes it do.
+ * A line of time that no clock step moves and on which the time of a suspended machine counts. The uptime is read only
+ * when the wall clock has moved away from the monotonic one, which a suspension always makes it do.
  */
-export function monotonicNow(): number {
-  const now = monotonic()
-  const wallDriftMs = Date.now() - now
-  if (observed === null) {
-    observed = { wallDriftMs, uptimeDriftMs: uptime() * 1_000 - now, suspendedMs: 0 }
-  } else if (Math.abs(wallDriftMs - observed.wallDriftMs) > suspicionMs) {
-    observed.wallDriftMs = wallDriftMs
-    const uptimeDriftMs = uptime() * 1_000 - now
-    if (uptimeDriftMs - observed.uptimeDriftMs > suspensionMs) {
-      observed.suspendedMs += uptimeDriftMs - observed.uptimeDriftMs
-      observed.uptimeDriftMs = uptimeDriftMs
+export function createMonotonicNow({ monotonic, wall, uptime }: TimeSources): () => number {
+  let wallDriftMs: number | null = null
+  let uptimeDriftMs = 0
+  let suspendedMs = 0
+  return () => {
+    const now = monotonic()
+    const drift = wall() - now
+    if (wallDriftMs === null) {
+      wallDriftMs = drift
+      uptimeDriftMs = uptime() - now
+    } else if (Math.abs(drift - wallDriftMs) > suspicionMs) {
+      wallDriftMs = drift
+      const gap = uptime() - now - uptimeDriftMs
+      if (gap > suspensionMs) {
+        suspendedMs += gap
+        uptimeDriftMs += gap
+      }
     }
+    return now + suspendedMs
   }
-  return now + observed.suspendedMs
 }
+
+/**
+ * Milliseconds on a line that no clock step moves and on which the time of a suspended machine counts: `performance.now()`
+ * goes on while a process is stopped (SIGSTOP) or its event loop is blocked, but stands still while the machine sleeps.
+ */
+export const monotonicNow: () => number = /* @__PURE__ */ createMonotonicNow({
+  // Bound once, so that a test which replaces the global clocks does not end everybody's locks.
+  monotonic: /* @__PURE__ */ performance.now.bind(performance),
+  wall: () => Date.now(),
+  uptime: () => uptime() * 1_000,
+})
 
 /** The clock of the machine. */
 export const systemClock: Clock = {

@@ -1,0 +1,138 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { checkAcquireOptions, checkKey, parseOptions } from '../../src/adapter/index.ts'
+import { type AcquireOptions, ConfigurationError, type LockerCapabilities } from '../../src/index.ts'
+
+const capabilities: LockerCapabilities = {
+  modes: ['exclusive'],
+  fencing: 'none',
+  lease: false,
+  fifo: 'process',
+  durable: false,
+  crossProcess: true,
+  lossNotice: 'best-effort',
+}
+const locker = { capabilities, ttlMs: 30_000 }
+
+function messageOf(call: () => unknown): string {
+  try {
+    call()
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigurationError)
+    return (error as ConfigurationError).message
+  }
+  return expect.fail('did not throw')
+}
+
+describe('parseOptions', () => {
+  const schema = z.object({
+    pollMs: z.number().min(10).default(900),
+    connectionString: z.string().startsWith('postgres').optional(),
+    retention: z.object({ maxRows: z.int() }).optional(),
+    connection: z.object({ password: z.string() }).optional(),
+  })
+
+  it('fills in defaults', () => {
+    expect(parseOptions(schema, {}, 'create')).toEqual({ pollMs: 900 })
+  })
+
+  it('names the function, the option, what was expected and what was got', () => {
+    const message = messageOf(() => parseOptions(schema, { retention: { maxRows: 'many' } }, 'createThing'))
+    expect(message).toContain('createThing')
+    expect(message).toContain('retention.maxRows')
+    expect(message).toContain('expected')
+    expect(message).toContain('"many"')
+    expect(() => parseOptions(schema, { pollMs: 1 }, 'createThing')).toThrow(
+      expect.objectContaining({ option: 'pollMs' }),
+    )
+  })
+
+  it('never shows what may be a password', () => {
+    const secret = 'hunter2'
+    for (const options of [
+      { connectionString: `mysql://me:${secret}@host` },
+      { connection: { password: [secret] } },
+      { connection: `postgres://me:${secret}@host` },
+    ]) {
+      expect(messageOf(() => parseOptions(schema, options, 'create'))).not.toContain(secret)
+    }
+  })
+
+  it('refuses what is no object at all', () => {
+    for (const value of [null, 7, 'x', []])
+      expect(() => parseOptions(schema, value, 'create')).toThrow(ConfigurationError)
+  })
+})
+
+describe('checkAcquireOptions', () => {
+  it('fills in defaults', () => {
+    expect(checkAcquireOptions(undefined, locker)).toEqual({
+      mode: 'exclusive',
+      ttlMs: 30_000,
+      renew: 'auto',
+      maxHoldMs: Number.POSITIVE_INFINITY,
+      minHoldMs: 0,
+      waitTimeoutMs: Number.POSITIVE_INFINITY,
+      metadata: null,
+      signal: undefined,
+    })
+  })
+
+  it.each<[string, unknown]>([
+    ['mode', { mode: 'shared' }],
+    ['mode', { mode: null }],
+    ['ttlMs', { ttlMs: 99 }],
+    ['ttlMs', { ttlMs: null }],
+    ['renew', { renew: true }],
+    ['maxHoldMs', { maxHoldMs: -1 }],
+    ['minHoldMs', { minHoldMs: 10 }],
+    ['waitTimeoutMs', { waitTimeoutMs: '1' }],
+    ['metadata', { metadata: 'text' }],
+    ['metadata', { metadata: ['a'] }],
+    ['metadata.a', { metadata: { a: null } }],
+    ['metadata.a', { metadata: { a: '\ud800' } }],
+    ['metadata', { metadata: { a: 'x'.repeat(4_096) } }],
+    ['signal', { signal: { aborted: false } }],
+  ])('names %s', (option, options) => {
+    expect(() => checkAcquireOptions(options as AcquireOptions, locker)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTIONS', option }),
+    )
+  })
+
+  it('takes a prototype-polluting name in metadata for what it is: a name', () => {
+    const metadata = JSON.parse('{"__proto__":"x","constructor":"y"}')
+    expect(checkAcquireOptions({ metadata }, locker).metadata).toBe(metadata)
+    expect(Object.getPrototypeOf({})).toBe(Object.prototype)
+  })
+})
+
+describe('checkKey', () => {
+  it('accepts exactly the well-formed strings of 1 to 1024 bytes without NUL', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string({ unit: 'binary', maxLength: 600 }),
+          fc.string({ unit: fc.nat(0xffff).map((unit) => String.fromCharCode(unit)), maxLength: 600 }),
+        ),
+        (key) => {
+          const good = key.length > 0 && key.isWellFormed() && !key.includes('\0') && Buffer.byteLength(key) <= 1_024
+          const verdict = (() => {
+            try {
+              checkKey(key)
+              return true
+            } catch {
+              return false
+            }
+          })()
+          return verdict === good
+        },
+      ),
+      { numRuns: 1_000 },
+    )
+  })
+
+  it('does not choke on a key of 10 MB', () => {
+    expect(() => checkKey('x'.repeat(10_000_000))).toThrow(expect.objectContaining({ option: 'key' }))
+  })
+})

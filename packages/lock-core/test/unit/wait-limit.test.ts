@@ -1,0 +1,94 @@
+import { describe, expect, it, vi } from 'vitest'
+import { WaitLimit } from '../../src/adapter/index.ts'
+import { ManualClock } from '../manual-clock.ts'
+
+describe('WaitLimit', () => {
+  it('without timeout and signal never ends and makes no timer', () => {
+    const clock = new ManualClock()
+    const limit = new WaitLimit({ key: 'a' }, clock)
+    limit.onOver(() => expect.fail('a wait without limit has ended'))
+    clock.advance(1e9)
+    expect(limit.over()).toBeUndefined()
+    expect(limit.remainingMs()).toBe(Number.POSITIVE_INFINITY)
+    expect(clock.pending).toBe(0)
+  })
+
+  it('ends at its timeout with LockTimeoutError', () => {
+    const clock = new ManualClock()
+    const limit = new WaitLimit({ key: 'a', waitTimeoutMs: 100 }, clock)
+    const over = vi.fn()
+    limit.onOver(over)
+    clock.advance(99)
+    expect(over).not.toHaveBeenCalled()
+    limit.throwIfOver()
+    clock.advance(1)
+    expect(over).toHaveBeenCalledExactlyOnceWith(
+      expect.objectContaining({ code: 'LOCK_TIMEOUT', key: 'a', waitTimeoutMs: 100 }),
+    )
+    expect(() => limit.throwIfOver()).toThrow(expect.objectContaining({ code: 'LOCK_TIMEOUT' }))
+  })
+
+  it('ends with the reason of the signal, untouched, and forgets its timer', () => {
+    const clock = new ManualClock()
+    const controller = new AbortController()
+    const limit = new WaitLimit({ key: 'a', waitTimeoutMs: 100, signal: controller.signal }, clock)
+    const over = vi.fn()
+    limit.onOver(over)
+    controller.abort('why not')
+    clock.advance(1_000)
+    expect(over).toHaveBeenCalledExactlyOnceWith('why not')
+    expect(clock.pending).toBe(0)
+  })
+
+  it('ends when it is ended from outside, once', () => {
+    const limit = new WaitLimit({ key: 'a' })
+    const over = vi.fn()
+    limit.onOver(over)
+    const closed = new Error('closed')
+    limit.end(closed)
+    limit.end(new Error('again'))
+    expect(over).toHaveBeenCalledExactlyOnceWith(closed)
+    expect(limit.over()?.error).toBe(closed)
+  })
+
+  it('tells only those who still listen, and nobody after dispose', () => {
+    const clock = new ManualClock()
+    const controller = new AbortController()
+    const limit = new WaitLimit({ key: 'a', waitTimeoutMs: 100, signal: controller.signal }, clock)
+    const heard = vi.fn()
+    const stop = limit.onOver(heard)
+    stop()
+    limit[Symbol.dispose]()
+    controller.abort()
+    clock.advance(1_000)
+    expect(heard).not.toHaveBeenCalled()
+    expect(clock.pending).toBe(0)
+  })
+
+  it('a timer that fires early looks again', () => {
+    const clock = new ManualClock()
+    const early = {
+      now: () => clock.now(),
+      schedule: (fn: () => void, ms: number) => clock.schedule(fn, Math.max(1, ms - 2)),
+    }
+    const limit = new WaitLimit({ key: 'a', waitTimeoutMs: 10 }, early)
+    const over = vi.fn()
+    limit.onOver(over)
+    clock.advance(9)
+    expect(over).not.toHaveBeenCalled()
+    clock.advance(1)
+    expect(over).toHaveBeenCalledOnce()
+  })
+
+  it('race() settles as the promise does, or when the wait is over', async () => {
+    const controller = new AbortController()
+    using limit = new WaitLimit({ key: 'a', signal: controller.signal })
+    expect(await limit.race(Promise.resolve(7))).toBe(7)
+    await expect(limit.race(Promise.reject(new Error('its own')))).rejects.toThrow('its own')
+    const waiting = limit.race(new Promise(() => {}))
+    controller.abort(new Error('enough'))
+    await expect(waiting).rejects.toThrow('enough')
+    await expect(limit.race(Promise.resolve(7))).rejects.toThrow('enough')
+    await expect(limit.race(Promise.reject(new Error('unheard')))).rejects.toThrow('enough')
+  })
+})
