@@ -141,25 +141,27 @@ class SupervisedListener implements Listener {
   async #run(): Promise<void> {
     const { signal } = this.#closing
     let heardUntil: number | null = null
-    let lastError: CoordinationError | null = null
+    this.#enter({ status: 'connecting', attempt: 1, lastError: null })
     for (let attempt = 1; !signal.aborted; attempt += 1) {
-      this.#enter({ status: 'connecting', attempt, lastError })
       try {
         const { connection, subscribed } = await this.#connect()
         attempt = 0
         this.#enter({ status: 'listening', pid: connection.pid })
         this.#resync(heardUntil)
         for (const outcome of subscribed) outcome.resolve()
-        lastError = await connection.ended
+        const lastError = await connection.ended
         heardUntil = connection.provenAt
+        if (signal.aborted) break
+        this.#enter({ status: 'connecting', attempt: 1, lastError })
         this.#options.logger?.warn({ err: lastError }, 'listener: connection lost, connecting again')
       } catch (error) {
         if (signal.aborted) break
-        lastError = fromPgError(error, 'listener')
+        const lastError = fromPgError(error, 'listener')
         if (isFinal(lastError)) {
           this.#refuse(lastError)
           return
         }
+        this.#enter({ status: 'connecting', attempt: attempt + 1, lastError })
         this.#options.logger?.warn({ err: lastError, attempt }, 'listener: cannot connect, trying again')
       } finally {
         await this.#disconnect()
