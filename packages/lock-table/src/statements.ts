@@ -152,7 +152,7 @@ ON CONFLICT (key) DO UPDATE SET
   expires_at = NULL, metadata = NULL, released_at = clock_timestamp()
 WHERE l.is_acquired AND NOT l.shared AND l.line = 0
   AND l.session_id = excluded.session_id AND l.fencing_token = excluded.fencing_token
-RETURNING l.key, (l.released_at IS NOT NULL)::int`,
+RETURNING l.key, (l.released_at IS NOT NULL)::int::text`,
     ),
 
     /** Renews leases that are unexpired and still their owner's; answers with the positions of those renewed. `$5`: may it get shorter. */

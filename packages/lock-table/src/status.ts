@@ -19,15 +19,20 @@ export type StatusRow = readonly [
 
 const text = z.string().nullable()
 const shares = z.array(z.tuple([z.string(), text, text, text, text, text, text]))
-const metadata = z.record(z.string(), z.string())
 
 const date = (ms: string | null): Date | null => (ms === null ? null : new Date(Number(ms)))
 
+/** What somebody else wrote may be of any shape; a copy by name would lose `__proto__`. */
 const metadataOf = (json: string | null): Readonly<Record<string, string>> | null => {
-  if (json === null) return null
-  const parsed = metadata.safeParse(JSON.parse(json))
-  return parsed.success ? parsed.data : null
+  const parsed: unknown = json === null ? null : JSON.parse(json)
+  return isMetadata(parsed) ? parsed : null
 }
+
+const isMetadata = (value: unknown): value is Readonly<Record<string, string>> =>
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every((entry) => typeof entry === 'string')
 
 /** The state of a key as the database shows it. */
 export const statusOf = (row: StatusRow): LockStatus => {

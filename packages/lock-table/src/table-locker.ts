@@ -108,6 +108,8 @@ class LeaseLocker implements TableLocker {
   readonly #doors = new WaitQueue()
   readonly #held = new Set<LockHandle<LeaseGrant>>()
   readonly #waits = new Set<WaitLimit>()
+  /** Acquires whose caller may have given up already, until nothing of theirs is left in the database. */
+  readonly #underway = new Set<Promise<void>>()
   #closing: Promise<void> | null = null
 
   constructor(options: ResolvedTableLockerOptions) {
@@ -158,14 +160,16 @@ class LeaseLocker implements TableLocker {
   }
 
   async tryAcquire(key: string, options?: TryAcquireOptions): Promise<Lock | null> {
-    const resolved = this.#check(key, options)
+    checkKey(key)
+    const resolved = this.#check(options)
     return tracedAcquire({ key, mode: resolved.mode, waits: false }, () =>
       this.#within(key, resolved, () => this.#once(key, resolved)),
     )
   }
 
   async acquire(key: string, options?: AcquireOptions): Promise<Lock> {
-    const resolved = this.#check(key, options)
+    checkKey(key)
+    const resolved = this.#check(options)
     const { mode, waitTimeoutMs } = resolved
     return tracedAcquire({ key, mode, waits: true }, async () => {
       if (waitTimeoutMs > 0) return this.#within(key, resolved, (limit) => this.#wait(key, resolved, limit))
@@ -178,7 +182,7 @@ class LeaseLocker implements TableLocker {
   async tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null> {
     const distinct = [...new Set(keys)]
     for (const key of distinct) checkKey(key)
-    const resolved = this.#check(null, options)
+    const resolved = this.#check(options)
     if (distinct.length === 0) return []
     const requests = distinct.map((key) => this.#request(key, resolved))
     const locks = await this.#within('', resolved, async () => {
@@ -235,6 +239,7 @@ class LeaseLocker implements TableLocker {
     for (const limit of [...this.#waits]) limit.end(new ClosedError(what))
     for (const lock of [...this.#held]) lock.lose('closed')
     this.#renewer.close()
+    await Promise.all(this.#underway)
     await this.#line.close()
     await this.#releasing.idle()
     await this.#listening.close()
@@ -245,8 +250,7 @@ class LeaseLocker implements TableLocker {
     if (this.#closing !== null) throw new ClosedError(what)
   }
 
-  #check(key: string | null, options: AcquireOptions | undefined): ResolvedAcquireOptions {
-    if (key !== null) checkKey(key)
+  #check(options: AcquireOptions | undefined): ResolvedAcquireOptions {
     const resolved = checkAcquireOptions(options, this)
     finite(resolved.ttlMs)
     this.#assertOpen()
@@ -264,15 +268,18 @@ class LeaseLocker implements TableLocker {
     const limit = new WaitLimit({ key, waitTimeoutMs, signal: resolved.signal })
     this.#waits.add(limit)
     const granted = fn(limit)
+    let gaveUp = false
+    const settled: Promise<void> = granted
+      .then(async (late) => {
+        if (gaveUp && late !== null) for (const lock of [late].flat()) await lock[Symbol.asyncDispose]()
+      })
+      .catch(() => {})
+      .finally(() => this.#underway.delete(settled))
+    this.#underway.add(settled)
     try {
       return await limit.race(granted)
     } catch (error) {
-      granted.then(
-        (late) => {
-          for (const lock of late === null ? [] : [late].flat()) void lock[Symbol.asyncDispose]()
-        },
-        () => {},
-      )
+      gaveUp = true
       throw error
     } finally {
       this.#waits.delete(limit)
@@ -306,7 +313,7 @@ class LeaseLocker implements TableLocker {
         const outcome = await limit.race(waiter.outcome)
         if (outcome.kind === 'granted') return this.#hold(request, outcome, resolved)
       } catch (error) {
-        void this.#leave(waiter)
+        await this.#leave(waiter)
         throw error
       }
     }
