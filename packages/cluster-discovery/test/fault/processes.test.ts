@@ -1,0 +1,115 @@
+import { eventually } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import type { Pool } from 'pg'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { clusterTables } from '../database.ts'
+import { ObservedCluster, pace, ttlBoundMs } from './observed-cluster.ts'
+
+const database = useDatabase({ template: clusterTables })
+let pool: Pool
+beforeAll(() => {
+  pool = database.pool({ max: 10 })
+})
+const newCluster = (): ObservedCluster => new ObservedCluster(database.url, pool)
+const viewOf = async (child: Awaited<ReturnType<ObservedCluster['spawn']>>, number: number) => {
+  child.send({ do: 'view', number })
+  const view = await child.message((message) => message.kind === 'view' && message.number === number)
+  if (view.kind !== 'view') throw new Error('expected a view')
+  return view
+}
+
+describe('a process killed with SIGKILL', () => {
+  it('is down for all within two seconds, by its marker', async () => {
+    await using cluster = newCluster()
+    await cluster.join('a')
+    await cluster.join('b')
+    const victim = await cluster.spawn('victim')
+    await cluster.agree(['a', 'b', 'victim'])
+    await cluster.settle()
+    await victim.kill()
+    const killedAt = performance.now()
+    await cluster.agree(['a', 'b'])
+    expect(performance.now() - killedAt).toBeLessThan(2_000)
+    expect(cluster.downs()).toEqual(['victim crash'])
+    await cluster.check()
+  })
+
+  it('is noticed as fast when it was the sweeper, and somebody else sweeps', async () => {
+    await using cluster = newCluster()
+    const sweeper = await cluster.spawn('sweeper')
+    await eventually(async () => (await sweeperOf(cluster.name)) === 'sweeper')
+    await cluster.join('a')
+    await cluster.join('b')
+    await cluster.settle()
+    await sweeper.kill()
+    const killedAt = performance.now()
+    await cluster.agree(['a', 'b'])
+    expect(performance.now() - killedAt).toBeLessThan(2_500)
+    expect(cluster.downs()).toEqual(['sweeper crash'])
+    expect(['a', 'b']).toContain(await sweeperOf(cluster.name))
+    await cluster.check()
+  })
+})
+
+describe('a stopped process', () => {
+  it('stays a member when it goes on before its ttl', async () => {
+    await using cluster = newCluster()
+    await cluster.join('a')
+    const sleeper = await cluster.spawn('sleeper')
+    await cluster.agree(['a', 'sleeper'])
+    await cluster.settle()
+    const stoppedAt = performance.now()
+    sleeper.pause()
+    await eventually(() => performance.now() - stoppedAt > pace.ttlMs * 0.5, { deadlineMs: pace.ttlMs })
+    sleeper.resume()
+    expect(await viewOf(sleeper, 1)).toMatchObject({ self: 'up' })
+    await cluster.settle()
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+  })
+
+  it('is let go after its ttl, knows it by itself when it wakes up, and joins again', async () => {
+    await using cluster = newCluster()
+    const a = await cluster.join('a')
+    const sleeper = await cluster.spawn('sleeper')
+    await cluster.agree(['a', 'sleeper'])
+    await cluster.settle()
+    sleeper.pause()
+    const stoppedAt = performance.now()
+    await cluster.agree(['a'], ttlBoundMs)
+    expect(performance.now() - stoppedAt).toBeGreaterThan(pace.ttlMs - pace.heartbeatMs * 1.2)
+    expect(cluster.downs()).toEqual(['sleeper ttl'])
+    sleeper.resume()
+    await sleeper.message(
+      (message) => message.kind === 'other' && message.type === 'self-down' && message.cause === 'evicted',
+    )
+    await cluster.agree(['a', 'sleeper'])
+    const again = a.nodes().find((node) => node.id === 'sleeper')
+    expect(again?.incarnation).toBeGreaterThan(2n)
+    await eventually(async () => (await viewOf(sleeper, 2)).self === 'up')
+    await cluster.check()
+  })
+})
+
+describe('a process whose clock is an hour off', () => {
+  it.each([3_600_000, -3_600_000])('is a member like any other (%d ms)', async (clockShiftMs) => {
+    await using cluster = newCluster()
+    await cluster.join('a')
+    const shifted = await cluster.spawn('shifted', { clockShiftMs })
+    await cluster.agree(['a', 'shifted'])
+    await cluster.settle()
+    expect(cluster.downs()).toEqual([])
+    shifted.send({ do: 'close' })
+    await shifted.message((message) => message.kind === 'closed')
+    await cluster.agree(['a'])
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+  })
+})
+
+const sweeperOf = async (cluster: string): Promise<string | undefined> => {
+  const { rows } = await pool.query<{ id: string }>('SELECT id FROM coordination.cluster_sweepers WHERE cluster = $1', [
+    cluster,
+  ])
+  return rows[0]?.id
+}

@@ -1,0 +1,191 @@
+import { randomUUID } from 'node:crypto'
+import { channelName } from '@x/pg-session'
+import { eventually, terminateBackend } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import type { Pool } from 'pg'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
+import {
+  type ClusterDiscovery,
+  type ClusterDiscoveryOptions,
+  type ClusterEvent,
+  createClusterDiscovery,
+} from '../../src/index.ts'
+import { clusterTables } from '../database.ts'
+
+const database = useDatabase({ template: clusterTables })
+let pool: Pool
+beforeAll(() => {
+  pool = database.pool({ max: 10 })
+})
+
+const open: ClusterDiscovery[] = []
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((each) => each.close()))
+})
+const newCluster = (): string => `cluster ${randomUUID()}`
+/** Beats so rarely that whatever arrives sooner came by notification. */
+const create = (cluster: string, id: string, more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery => {
+  const discovery = createClusterDiscovery({
+    pool,
+    cluster,
+    connectionString: database.url,
+    heartbeatMs: 20_000,
+    ttlMs: 60_000,
+    node: { id, name: id },
+    ...more,
+  })
+  open.push(discovery)
+  return discovery
+}
+const ids = (discovery: ClusterDiscovery): string[] =>
+  discovery
+    .nodes()
+    .map((node) => node.id)
+    .sort()
+
+describe('a cluster with LISTEN', () => {
+  it('says what works here', async () => {
+    const a = create(newCluster(), 'a')
+    await a.join()
+    expect(a.capabilities).toEqual({ listen: true, crashDetection: true })
+    await a.close()
+    expect(a.capabilities).toEqual({ listen: false, crashDetection: false })
+  })
+
+  it('sees joins, updates and leaves long before the next beat', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a')
+    const seen: string[] = []
+    for (const type of ['join', 'update', 'leave', 'down'] as const)
+      a.on(type, ({ node }) => seen.push(`${type} ${node.id}`))
+    await a.join()
+    const b = create(cluster, 'b')
+    await b.join()
+    await eventually(() => seen.includes('join b'))
+    await b.updateMetadata({ big: 'x'.repeat(10_000) })
+    await eventually(() => a.nodes({ metadata: { big: 'x'.repeat(10_000) } }).length === 1)
+    await b.drain()
+    await eventually(() => a.nodes({ states: ['leaving'] }).length === 1)
+    await b.close()
+    await eventually(() => ids(a).join() === 'a')
+    expect(seen).toEqual(['join b', 'update b', 'update b', 'leave b'])
+  })
+
+  it('agrees on one view after fifty nodes joined at once', async () => {
+    const cluster = newCluster()
+    const all = Array.from({ length: 50 }, (_, index) =>
+      create(cluster, `node-${index}`, index < 10 ? {} : { listen: false, heartbeatMs: 200, ttlMs: 20_000 }),
+    )
+    await Promise.all(all.map((each) => each.join()))
+    await eventually(() => all.every((each) => each.version === 50n && each.nodes().length === 50), {
+      deadlineMs: 20_000,
+    })
+    const [first] = all
+    for (const each of all) expect(each.nodes()).toEqual(first?.nodes())
+  })
+
+  it('tells of the gap after its listener was cut, with nothing missed', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a')
+    const events: ClusterEvent[] = []
+    for (const type of ['join', 'leave', 'resync', 'down'] as const) a.on(type, (event) => events.push(event))
+    await a.join()
+    const b = create(cluster, 'b')
+    await b.join()
+    await eventually(() => ids(a).length === 2)
+    expect(await terminateBackend(pool, { applicationName: 'cluster-discovery' })).toHaveLength(2)
+    await create(cluster, 'c').join()
+    await eventually(() => events.some((event) => event.type === 'resync'))
+    await eventually(() => ids(a).length === 3)
+    const resync = events.find((event) => event.type === 'resync')
+    expect(resync).toMatchObject({ gapMs: expect.any(Number) })
+    expect(events.filter((event) => event.type === 'down')).toEqual([])
+    expect(events.filter((event) => event.type === 'join')).toHaveLength(2)
+  })
+
+  it('survives foreign payloads on its channel', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a')
+    await a.join()
+    const channel = channelName(`cluster_coordination_${cluster}`)
+    for (const payload of ['', 'hello', '{', '{"v":"x"}', '{"v":"9999"}', '[1]', '{"v":"2","n":[["a"]]}', 'null']) {
+      await pool.query('SELECT pg_notify($1, $2)', [channel, payload])
+    }
+    await create(cluster, 'b').join()
+    await eventually(() => ids(a).length === 2)
+  })
+})
+
+describe('a reader that falls behind', () => {
+  it('gets a fresh snapshot instead of a growing queue', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a')
+    await a.join()
+    const slow = a.watch({ maxQueue: 5 })
+    expect(await slow.next()).toMatchObject({ value: { type: 'snapshot' } })
+    const b = create(cluster, 'b')
+    await b.join()
+    for (let round = 0; round < 10; round += 1) await b.updateMetadata({ round })
+    await eventually(() => a.nodes({ metadata: { round: 9 } }).length === 1)
+    expect(await slow.next()).toMatchObject({
+      value: { type: 'snapshot', nodes: [{ id: 'a' }, { metadata: { round: 9 } }] },
+    })
+    await b.leave()
+    expect(await slow.next()).toMatchObject({ value: { type: 'leave', node: { id: 'b' } } })
+  })
+})
+
+describe('connect and disconnect', () => {
+  it('are called for each peer, again after a failure, and once more for a new incarnation', async () => {
+    const cluster = newCluster()
+    const calls: string[] = []
+    let failures = 2
+    const a = create(cluster, 'a', {
+      connect: async (peer) => {
+        if (failures > 0) {
+          failures -= 1
+          calls.push('refused b')
+          throw new Error('not yet')
+        }
+        calls.push(`connect ${peer.id}`)
+      },
+      disconnect: (peer) => {
+        calls.push(`disconnect ${peer.id}`)
+      },
+    })
+    await a.join()
+    const b = create(cluster, 'b')
+    await b.join()
+    await eventually(() => calls.includes('connect b'))
+    expect(calls).toEqual(['refused b', 'refused b', 'connect b'])
+    await create(cluster, 'b').join()
+    await eventually(() => calls.length === 5)
+    expect(calls.slice(3)).toEqual(['disconnect b', 'connect b'])
+    await a.close()
+    expect(calls.slice(5)).toEqual(['disconnect b'])
+  })
+
+  it('abort what is being connected when the peer goes', async () => {
+    const cluster = newCluster()
+    const aborted: string[] = []
+    const a = create(cluster, 'a', {
+      connect: (peer, signal) =>
+        new Promise((_, reject) =>
+          signal.addEventListener('abort', () => {
+            aborted.push(peer.id)
+            reject(signal.reason)
+          }),
+        ),
+      disconnect: () => {
+        aborted.push('never connected')
+      },
+    })
+    await a.join()
+    const b = create(cluster, 'b')
+    await b.join()
+    await eventually(() => ids(a).length === 2)
+    await b.leave()
+    await eventually(() => aborted.length > 0)
+    expect(aborted).toEqual(['b'])
+  })
+})
