@@ -10,9 +10,13 @@ const signal = async (
 ): Promise<readonly number[]> => {
   const byPid = typeof choice === 'number'
   const { rows } = await admin.query<{ pid: number }>(
-    `SELECT pid FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid()
-       AND ${byPid ? 'pid = $1' : 'application_name LIKE $1'} AND ${func}(pid)`,
+    // Chosen first: in one WHERE the planner may ask the function before it looks at the other conditions, and so end
+    // every backend of the server.
+    `WITH chosen AS MATERIALIZED (
+       SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+          AND ${byPid ? 'pid = $1' : 'application_name LIKE $1'})
+     SELECT pid FROM chosen WHERE ${func}(pid)`,
     [byPid ? choice : choice.applicationName],
   )
   return rows.map((row) => row.pid)
