@@ -15,7 +15,7 @@ export interface MemoryGrant {
 export class MemoryStore {
   readonly queue: WaitQueue = new WaitQueue()
   readonly #holders = new Map<string, Set<LockHandle<MemoryGrant>>>()
-  readonly #kept = new Map<string, Keep>()
+  readonly #kept = new Map<string, Set<Keep>>()
   #lastToken = 0n
 
   nextToken(): bigint {
@@ -45,23 +45,20 @@ export class MemoryStore {
   /** Ends what has run out: timers may be late, and a grant that is over must not stand in the way of the next one. */
   sweep(key: string): void {
     for (const lock of this.holders(key)) lock.isHeld()
-    this.#kept.get(key)?.endIfOver()
+    for (const keep of [...(this.#kept.get(key) ?? [])]) keep.endIfOver()
   }
 
   #keep(lock: LockHandle<MemoryGrant>, keepMs: number, clock: Clock): void {
     const { key } = lock
     // Several shared holders may each have to keep the key: their turns end one by one.
-    const previous = this.#kept.get(key)
-    const keep = new Keep(
-      clock,
-      keepMs,
-      () => {
-        if (this.#kept.get(key) === keep) this.#kept.delete(key)
-        lock.grant.turn.leave()
-      },
-      previous,
-    )
-    this.#kept.set(key, keep)
+    const keeps = this.#kept.get(key) ?? new Set()
+    this.#kept.set(key, keeps)
+    const keep = new Keep(clock, keepMs, () => {
+      keeps.delete(keep)
+      if (keeps.size === 0) this.#kept.delete(key)
+      lock.grant.turn.leave()
+    })
+    keeps.add(keep)
   }
 }
 
@@ -70,29 +67,26 @@ class Keep {
   readonly #clock: Clock
   readonly #endsAt: number
   readonly #end: () => void
-  readonly #previous: Keep | undefined
-  #timer: Timer | null = null
+  #timer: Timer
 
-  constructor(clock: Clock, keepMs: number, end: () => void, previous: Keep | undefined) {
+  constructor(clock: Clock, keepMs: number, end: () => void) {
     this.#clock = clock
     this.#endsAt = clock.now() + keepMs
     this.#end = end
-    this.#previous = previous
-    this.#wait()
+    this.#timer = this.#wait()
   }
 
   endIfOver(): void {
-    this.#previous?.endIfOver()
-    if (this.#timer === null || this.#clock.now() < this.#endsAt) return
+    if (this.#clock.now() < this.#endsAt) return
     this.#timer.cancel()
-    this.#timer = null
     this.#end()
   }
 
-  #wait(): void {
-    this.#timer = this.#clock.schedule(() => {
-      if (this.#clock.now() >= this.#endsAt) this.endIfOver()
-      else this.#wait()
-    }, this.#endsAt - this.#clock.now())
+  #wait(): Timer {
+    const wake = (): void => {
+      if (this.#clock.now() < this.#endsAt) this.#timer = this.#wait()
+      else this.#end()
+    }
+    return this.#clock.schedule(wake, this.#endsAt - this.#clock.now())
   }
 }
