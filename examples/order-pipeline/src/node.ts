@@ -31,7 +31,7 @@ await using cluster = createClusterDiscovery({
   pool,
   cluster: 'order-pipeline',
   node: { name, metadata: { pid: process.pid } },
-  heartbeatMs: leaseMs / 3,
+  heartbeatMs: Math.floor(leaseMs / 4),
   ttlMs: leaseMs,
 })
 cluster.on('join', ({ node, version }) => note(`${node.name} joined the cluster`, `view ${version}`))
