@@ -1,0 +1,160 @@
+import { eventually, type TcpProxy, tcpProxy, terminateBackend } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import type { Pool } from 'pg'
+import { beforeAll, describe, expect, it } from 'vitest'
+import type { ClusterDiscovery } from '../../src/index.ts'
+import { clusterTables } from '../database.ts'
+import { ObservedCluster, pace, ttlBoundMs } from './observed-cluster.ts'
+
+const database = useDatabase({ template: clusterTables })
+let pool: Pool
+beforeAll(() => {
+  pool = database.pool({ max: 10 })
+})
+const newCluster = (): ObservedCluster => new ObservedCluster(database.url, pool)
+
+/** A node whose beats and whose listener go through the proxy. */
+const joinThrough = (cluster: ObservedCluster, proxy: TcpProxy, id: string): Promise<ClusterDiscovery> => {
+  const connectionString = proxy.url(database.url)
+  return cluster.join(id, { pool: database.pool({ connectionString, max: 4 }), connectionString })
+}
+/** Ends what hangs on a proxy, so that the leak check sees a closed cluster. */
+const until = (condition: () => boolean, deadlineMs: number, what: string) =>
+  eventually(condition, { deadlineMs, what })
+
+describe('a partition', () => {
+  it('of one node: it knows by itself before the others let it go, and is back when it heals', async () => {
+    await using proxy = await tcpProxy(database.url)
+    await using cluster = newCluster()
+    const a = await cluster.join('a')
+    const away = await joinThrough(cluster, proxy, 'away')
+    await cluster.agree(['a', 'away'])
+    await cluster.settle()
+    const selfWhenDown: string[] = []
+    a.on('down', () => selfWhenDown.push(away.self.state))
+    proxy.blackHole()
+    const cutAt = performance.now()
+    await until(() => a.nodes().length === 1, ttlBoundMs, 'the others to let it go')
+    expect(performance.now() - cutAt).toBeGreaterThan(pace.ttlMs / 2)
+    expect(selfWhenDown).toEqual(['down'])
+    expect(cluster.downs()).toEqual(['away ttl'])
+    expect(away.isConnected).toBe(false)
+    expect(away.viewAgeMs).toBeGreaterThan(pace.ttlMs / 2)
+    expect(away.nodes().map((node) => node.id)).toEqual(['a', 'away'])
+    proxy.heal()
+    await cluster.agree(['a', 'away'], 10_000)
+    await until(() => away.self.state === 'up' && away.isConnected, 5_000, 'it to be a member again')
+    await cluster.check()
+  })
+
+  it('of all nodes: nobody is declared dead, the last view stands', async () => {
+    await using proxy = await tcpProxy(database.url)
+    await using cluster = newCluster()
+    const nodes = [
+      await joinThrough(cluster, proxy, 'a'),
+      await joinThrough(cluster, proxy, 'b'),
+      await joinThrough(cluster, proxy, 'c'),
+    ]
+    await cluster.agree(['a', 'b', 'c'])
+    await cluster.settle()
+    proxy.blackHole()
+    await until(
+      () => nodes.every((node) => node.self.state === 'down' && node.viewAgeMs > 1.5 * pace.ttlMs),
+      4 * pace.ttlMs,
+      'all deadlines',
+    )
+    for (const node of nodes) {
+      expect(node.nodes()).toHaveLength(3)
+      expect(node.isConnected).toBe(false)
+    }
+    proxy.heal()
+    await until(() => nodes.every((node) => node.self.state === 'up' && node.isConnected), 10_000, 'all to be back')
+    await cluster.settle()
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+  })
+
+  it('of the sweeper: another one lets it go', async () => {
+    await using proxy = await tcpProxy(database.url)
+    await using cluster = newCluster()
+    await joinThrough(cluster, proxy, 'sweeper')
+    await until(() => cluster.observers.length === 1, 1_000, 'it')
+    await eventually(async () => (await sweeperOf(cluster.name)) === 'sweeper')
+    const b = await cluster.join('b')
+    const c = await cluster.join('c')
+    await cluster.agree(['b', 'c', 'sweeper'])
+    await cluster.settle()
+    proxy.blackHole()
+    await until(() => b.nodes().length === 2 && c.nodes().length === 2, ttlBoundMs + 1_125, 'the others to let it go')
+    expect(cluster.downs()).toEqual(['sweeper ttl'])
+    expect(['b', 'c']).toContain(await sweeperOf(cluster.name))
+    proxy.heal()
+    await cluster.agree(['b', 'c', 'sweeper'], 10_000)
+    await cluster.check()
+  })
+})
+
+describe('a connection that breaks while the node lives', () => {
+  it('is no crash: the listener again and again, and every pooled connection', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    const a = await cluster.join('a')
+    await joinThrough(cluster, proxy, 'b')
+    await cluster.agree(['a', 'b'])
+    await cluster.settle()
+    const resyncs: number[] = []
+    a.on('resync', ({ gapMs }) => resyncs.push(gapMs))
+    for (let round = 1; round <= 4; round += 1) {
+      await terminateBackend(pool, { applicationName: 'cluster-discovery' })
+      await until(() => resyncs.length === round, 5_000, 'a to listen again')
+      proxy.cut()
+    }
+    await cluster.settle()
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+  })
+
+  it('is noticed on a half-open socket, which says nothing', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    await cluster.join('a')
+    const b = await joinThrough(cluster, proxy, 'b')
+    await cluster.agree(['a', 'b'])
+    await cluster.settle()
+    const resynced = new Promise((resolve) => b.on('resync', resolve))
+    proxy.halfOpen()
+    const c = await cluster.join('c')
+    await resynced
+    await cluster.agree(['a', 'b', 'c'], 10_000)
+    await c.leave()
+    expect(cluster.downs().filter((down) => !down.startsWith('b'))).toEqual([])
+    await until(() => b.self.state === 'up', 10_000, 'b to be a member')
+  })
+})
+
+describe('a slow database', () => {
+  it('that answers each beat after half a ttl throws nobody out', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    await cluster.join('a')
+    const slow = await joinThrough(cluster, proxy, 'slow')
+    await cluster.agree(['a', 'slow'])
+    await cluster.settle()
+    proxy.delay(pace.ttlMs / 4)
+    const since = performance.now()
+    // It may doubt itself while its pool opens connections for beats that overlap, which takes several slow round trips;
+    // the others never do.
+    await until(() => performance.now() - since > 2 * pace.ttlMs, 3 * pace.ttlMs, 'two ttls')
+    expect(cluster.downs()).toEqual([])
+    await until(() => slow.self.state === 'up', pace.ttlMs, 'it to be a member in its own eyes')
+    proxy.heal()
+    await cluster.check()
+  })
+})
+
+const sweeperOf = async (cluster: string): Promise<string | undefined> => {
+  const { rows } = await pool.query<{ id: string }>('SELECT id FROM coordination.cluster_sweepers WHERE cluster = $1', [
+    cluster,
+  ])
+  return rows[0]?.id
+}

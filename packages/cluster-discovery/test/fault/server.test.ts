@@ -1,0 +1,54 @@
+import { eventually, type PrivatePostgres, startPrivatePostgres } from '@x/testkit'
+import { Pool } from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { migrate } from '../../src/migrations.ts'
+import { ObservedCluster, pace } from './observed-cluster.ts'
+
+let server: PrivatePostgres
+let pool: Pool
+beforeAll(async () => {
+  server = await startPrivatePostgres()
+  pool = new Pool({ connectionString: server.url, max: 10 })
+  pool.on('error', () => {})
+  await migrate(pool)
+})
+afterAll(async () => {
+  await pool.end()
+  await server.stop()
+})
+
+describe('a restart of the database', () => {
+  it.each(['fast', 'immediate'] as const)(
+    '(%s) kills nobody: neither silence nor lost markers are believed after it',
+    async (mode) => {
+      await using cluster = new ObservedCluster(server.url, pool)
+      const nodes = await Promise.all(['a', 'b', 'c', 'd'].map((id) => cluster.join(id)))
+      await cluster.agree(['a', 'b', 'c', 'd'])
+      await cluster.settle()
+      const resyncs = Promise.all(nodes.map((node) => new Promise((resolve) => node.on('resync', resolve))))
+      await server.restart(mode)
+      await resyncs
+      await cluster.settle()
+      expect(cluster.downs()).toEqual([])
+      await eventually(() => nodes.every((node) => node.isConnected && node.self.state === 'up'))
+      const late = await cluster.join('late')
+      await cluster.agree(['a', 'b', 'c', 'd', 'late'])
+      await late.leave()
+      await cluster.check()
+    },
+  )
+
+  it('longer than a ttl: everybody gets one ttl to come back', async () => {
+    await using cluster = new ObservedCluster(server.url, pool)
+    const nodes = await Promise.all(['a', 'b', 'c'].map((id) => cluster.join(id)))
+    await cluster.agree(['a', 'b', 'c'])
+    await cluster.settle()
+    await server.halt('fast')
+    await eventually(() => nodes.every((node) => node.self.state === 'down'), { deadlineMs: 3 * pace.ttlMs })
+    await server.resume()
+    await eventually(() => nodes.every((node) => node.isConnected && node.self.state === 'up'), { deadlineMs: 15_000 })
+    await cluster.settle()
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+  })
+})
