@@ -6,7 +6,7 @@ import type { Replica } from './replica.ts'
 import type { World } from './world.ts'
 
 type AnyReplica = Pick<
-  Replica<unknown>,
+  Replica<{ readonly type: string }>,
   'line' | 'kill' | 'startProcess' | 'disturb' | 'name' | 'processName' | 'isRunning'
 > & { readonly process: { pause(): void; resume(): void; send(command: object): void; readonly pid: number } }
 

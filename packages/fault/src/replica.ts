@@ -1,6 +1,5 @@
 import {
   type Disturbance,
-  type Exit,
   monotonicMicros,
   type SpawnNodeOptions,
   spawnNode,
@@ -23,7 +22,7 @@ export interface ReplicaOptions<M> {
  * One replica of a service: a line to the database, and one process after another at the end of it. Each process has a
  * name of its own, as each is a stranger to what the one before it held.
  */
-export class Replica<M> implements AsyncDisposable {
+export class Replica<M extends { readonly type: string }> implements AsyncDisposable {
   readonly name: string
   readonly line: TcpProxy
   /** When each of its processes could not do its work, and why it is excused. */
@@ -41,7 +40,7 @@ export class Replica<M> implements AsyncDisposable {
     this.line = line
   }
 
-  static async start<M>(options: ReplicaOptions<M>): Promise<Replica<M>> {
+  static async start<M extends { readonly type: string }>(options: ReplicaOptions<M>): Promise<Replica<M>> {
     const replica = new Replica(options, await tcpProxy(options.databaseUrl))
     await replica.startProcess()
     return replica
@@ -95,11 +94,17 @@ export class Replica<M> implements AsyncDisposable {
     }
   }
 
-  /** Asks the actor to end in good order and resolves to how it did. */
-  async finish(deadlineMs: number): Promise<Exit | null> {
-    this.process.send({ do: 'finish' })
+  /** Asks the actor to end in good order; resolves to what was not in order. */
+  async finish(deadlineMs: number): Promise<readonly string[]> {
+    const { process, processName } = this
+    process.send({ do: 'finish' })
     const patience = new Promise<null>((resolve) => setTimeout(resolve, deadlineMs, null).unref())
-    return Promise.race([this.process.exited, patience])
+    if ((await Promise.race([process.exited, patience])) !== null) return this.unexpected
+    const stage = process.messages.findLast(({ type }) => type === 'stage')
+    return [
+      ...this.unexpected,
+      `${processName} did not end within ${deadlineMs} ms: ${JSON.stringify(stage ?? 'deaf')}`,
+    ]
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

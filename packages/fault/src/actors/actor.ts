@@ -1,4 +1,5 @@
 import { commands, tell } from '@x/testkit'
+import type { Pool } from 'pg'
 import { z } from 'zod'
 
 const command = z.discriminatedUnion('do', [
@@ -14,6 +15,8 @@ export const actorMessages = [
   z.object({ type: z.literal('failed'), operation: z.string(), code: z.string() }),
   /** Something that must not happen whatever the fault. */
   z.object({ type: z.literal('broken'), what: z.string() }),
+  /** How far the end has come, to say where it hangs. */
+  z.object({ type: z.literal('stage'), stage: z.string() }),
   /** Everything is closed; what still holds the event loop by then. */
   z.object({ type: z.literal('closed'), resources: z.array(z.string()) }),
 ] as const
@@ -48,6 +51,19 @@ export const tellFailure = (operation: string, error: unknown): void => {
     })
 }
 
+/**
+ * Lets a pool of the actor itself go without waiting: behind a half-open line the goodbye of `pool.end()` is never
+ * answered. What our packages open is theirs to close.
+ */
+export const dropPool = (pool: Pool): (() => void) => {
+  const sockets = new Set<{ destroy(): void }>()
+  pool.on('connect', (client) => sockets.add(client.connection.stream))
+  return () => {
+    void pool.end().catch(() => {})
+    for (const socket of sockets) socket.destroy()
+  }
+}
+
 /** Handles of the event loop that must be gone when everything is closed. */
 const leftovers = (): string[] =>
   process.getActiveResourcesInfo().filter((resource) => resource === 'TCPSocketWrap' || resource === 'Timeout')
@@ -55,9 +71,12 @@ const leftovers = (): string[] =>
 /**
  * Runs an actor: obeys the campaign's commands until it is told to finish, then closes and ends.
  *
- * @param close must leave no socket and no timer behind
+ * @param close steps by name, in order; after them there must be no socket and no timer
  */
-export const runActor = async (start: () => Promise<void>, close: () => Promise<void>): Promise<void> => {
+export const runActor = async (
+  start: () => Promise<void>,
+  close: Readonly<Record<string, () => unknown>>,
+): Promise<void> => {
   process.on('unhandledRejection', (error) => {
     tell({ type: 'broken', what: `unhandled rejection: ${error instanceof Error ? error.stack : String(error)}` })
   })
@@ -68,7 +87,10 @@ export const runActor = async (start: () => Promise<void>, close: () => Promise<
     else if (each.do === 'shift-clock') shiftClock(each.ms)
     else break
   }
-  await close()
+  for (const [stage, step] of Object.entries(close)) {
+    tell({ type: 'stage', stage })
+    await step()
+  }
   // Sockets are told to end; the system confirms a moment later.
   const giveUpAt = performance.now() + 3_000
   while (leftovers().length > 0 && performance.now() < giveUpAt) await new Promise((resolve) => setImmediate(resolve))

@@ -5,7 +5,7 @@ import { checkFence, createTableLocker } from '@x/lock-table'
 import { monotonicMicros, randomSource, tell } from '@x/testkit'
 import { Pool } from 'pg'
 import { z } from 'zod'
-import { runActor, tellFailure } from './actor.ts'
+import { dropPool, runActor, tellFailure } from './actor.ts'
 
 const settings = z
   .object({
@@ -40,6 +40,7 @@ const writes = new Pool({
   connectionTimeoutMillis: 2_000,
 })
 writes.on('error', () => {})
+const dropWrites = dropPool(writes)
 
 let finishing = false
 let holds = 0
@@ -50,6 +51,11 @@ const writeGuarded = async (lock: Lock): Promise<void> => {
   const client = await writes.connect().catch(() => null)
   if (client === null) return
   let broken: Error | undefined
+  // A pool takes its own listener away from a client that is out.
+  const lost = (error: Error): void => {
+    broken = error
+  }
+  client.on('error', lost)
   const timeout = { query_timeout: 5_000 }
   try {
     await client.query({ text: 'BEGIN', ...timeout })
@@ -64,6 +70,7 @@ const writeGuarded = async (lock: Lock): Promise<void> => {
     broken = error instanceof Error ? error : new Error(String(error))
     if ('code' in broken && broken.code === 'STALE_FENCE') tell({ type: 'refused', key: lock.key })
   } finally {
+    client.off('error', lost)
     client.release(broken)
   }
 }
@@ -126,10 +133,12 @@ await runActor(
   async () => {
     workers = Promise.all(Array.from({ length: settings.workers }, (_, worker) => work(worker)))
   },
-  async () => {
-    finishing = true
-    await workers
-    await locker.close()
-    await writes.end()
+  {
+    'the workers': () => {
+      finishing = true
+      return workers
+    },
+    'locker.close()': () => locker.close(),
+    'the writes': dropWrites,
   },
 )

@@ -1,4 +1,5 @@
 import type { Scenario } from '../scenario.ts'
+import { clusterScenario } from './cluster.ts'
 import { lockScenario } from './locks.ts'
 
 export const scenarios: readonly Scenario[] = [
@@ -23,4 +24,5 @@ export const scenarios: readonly Scenario[] = [
     adapter: 'advisory-server',
     about: 'session locks that wait in the server',
   }),
+  clusterScenario,
 ]

@@ -12,7 +12,6 @@ import {
   pgbouncer,
   staleWrites,
 } from '@x/testkit'
-import type { Pool } from 'pg'
 import { z } from 'zod'
 import { actorMessages } from '../actors/actor.ts'
 import { carryOut } from '../fault-means.ts'
@@ -20,6 +19,7 @@ import { planFaults, replicaFaults, serverFaults } from '../fault-plan.ts'
 import { Replica } from '../replica.ts'
 import type { RunOptions, Scenario, Verdict } from '../scenario.ts'
 import { createWorld } from '../world.ts'
+import { leftBehind } from './left-behind.ts'
 
 const ttlMs = 1_500
 /** After the faults every process gets a lock within this time: a ttl, a claim, a reconnect with backoff. */
@@ -81,7 +81,14 @@ export const lockScenario = ({ name, about, adapter, pooled = false }: LockScena
     await using resources = new AsyncDisposableStack()
     const world = resources.use(await createWorld({ random, template: lockTemplate, tell }))
     const pooler = pooled
-      ? resources.use(await pgbouncer({ url: world.server.url, mode: 'transaction', poolSize: 10 }))
+      ? resources.use(
+          await pgbouncer({
+            url: world.server.url,
+            mode: 'transaction',
+            poolSize: 10,
+            settings: { server_login_retry: 1 },
+          }),
+        )
       : null
     const history = new LockHistory()
     const broken: string[] = []
@@ -139,11 +146,9 @@ export const lockScenario = ({ name, about, adapter, pooled = false }: LockScena
         },
       )
     }
-    for (const replica of replicas) {
-      const exit = await replica.finish(15_000)
-      if (exit === null) violations.push(`${replica.processName} did not finish within 15 s`)
-      violations.push(...replica.unexpected)
-    }
+    for (const replica of replicas) violations.push(...(await replica.finish(15_000)))
+    // What the pooler keeps open to the server is not the replicas'.
+    await pooler?.stop()
 
     const { rows } = await world.admin.query<{ key: string; token: string }>(
       'SELECT key, token FROM writes ORDER BY seq',
@@ -155,7 +160,7 @@ export const lockScenario = ({ name, about, adapter, pooled = false }: LockScena
       ...excluded.violations,
       ...fencingViolations(history.holds),
       ...staleWrites(rows.map(({ key, token }) => ({ key, token: BigInt(token) }))),
-      ...(await leftBehind(world.admin)),
+      ...(await leftBehind(world.admin, whatLocksLeave)),
     )
     const counts = {
       holds: history.holds.length,
@@ -169,29 +174,8 @@ export const lockScenario = ({ name, about, adapter, pooled = false }: LockScena
   },
 })
 
-/** What the database still has of processes that closed in good order; of those that were killed, after a while. */
-const leftBehind = async (admin: Pool): Promise<readonly string[]> => {
-  let left: string[] = []
-  await eventually(
-    async () => {
-      const { rows } = await admin.query<{ what: string }>(whatIsLeft)
-      left = rows.map(({ what }) => what)
-      return left.length === 0
-    },
-    // Sessions of killed processes end when the server notices; leases when their ttl is over.
-    { deadlineMs: 15_000, everyMs: 100 },
-  ).catch(() => {})
-  return left.map((what) => `left behind: ${what}`)
-}
-
-const whatIsLeft = `
-  SELECT format('advisory lock %s %s of backend %s', classid, objid, pid) AS what
-    FROM pg_locks WHERE locktype = 'advisory'
-  UNION ALL
-  SELECT format('connection %L: %s', application_name, left(query, 80)) FROM pg_stat_activity
-   WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'testkit'
-  UNION ALL
-  SELECT format('ticket of %s for %s', session_id, key)
+const whatLocksLeave = `
+  SELECT format('ticket of %s for %s', session_id, key) AS what
     FROM coordination.lock_waiters JOIN coordination.lock_sessions s USING (session_id)
    WHERE s.expires_at > clock_timestamp()
   UNION ALL

@@ -36,7 +36,8 @@ export class LockHistory {
         mode: observation.mode,
         token: observation.token === null ? null : BigInt(observation.token),
         from: observation.at,
-        until: observation.at,
+        // Never empty: it was held at least when it was looked at.
+        until: observation.at + 1,
       })
       return
     }
