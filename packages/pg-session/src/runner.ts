@@ -134,17 +134,19 @@ class PoolRunner implements Runner {
     this.#inFlight += 1
     try {
       for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, firstPauseMs * 32)) {
+        // Of this attempt: another one may have found out meanwhile that names do not last here.
+        const named = this.#named
         try {
           return await once()
         } catch (error) {
           if (limit.signal?.aborted) throw limit.signal.reason
-          const again = this.#named && isUnnamedRemedy(error)
-          if (again) this.#stopNaming()
-          else {
-            const jitteredMs = pauseMs * (0.5 + Math.random())
-            if (!isConflict(error) || monotonicNow() + jitteredMs >= limit.expiresAt) throw error
-            await delay(jitteredMs, undefined, { signal: limit.signal }).catch(() => limit.signal?.throwIfAborted())
+          if (named && isLostName(error)) {
+            this.#stopNaming()
+            continue
           }
+          const jitteredMs = pauseMs * (0.5 + Math.random())
+          if (!isConflict(error) || monotonicNow() + jitteredMs >= limit.expiresAt) throw error
+          await delay(jitteredMs, undefined, { signal: limit.signal }).catch(() => limit.signal?.throwIfAborted())
         }
       }
     } finally {
@@ -176,6 +178,7 @@ class PoolRunner implements Runner {
   }
 
   #stopNaming(): void {
+    if (!this.#named) return
     this.#named = false
     this.#options.logger?.info(
       {},
@@ -192,7 +195,7 @@ const rollback: Statement = { name: 'rollback', text: 'ROLLBACK' }
  * Errors that a named statement meets when the backend behind the connection has changed: it is unknown there (26000) or
  * known already (42P05). Nothing ran. The third comes where a migration changed what a prepared statement returns.
  */
-function isUnnamedRemedy(error: unknown): boolean {
+function isLostName(error: unknown): boolean {
   const state = sqlStateOf(error)
   return (
     state === '26000' ||
