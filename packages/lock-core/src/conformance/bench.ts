@@ -100,8 +100,18 @@ export class Bench implements Facts {
     }
   }
 
+  /** A promise that the case looks at later: if the case fails before that, its rejection is nobody's business. */
+  start<T>(promise: Promise<T>): Promise<T> {
+    promise.catch(() => {})
+    return promise
+  }
+
   /** The error with which the promise rejects; fails when it resolves or does not settle. */
-  async failure(what: string, promise: Promise<unknown>): Promise<unknown> {
+  failure(what: string, promise: Promise<unknown>): Promise<unknown> {
+    return this.start(this.#failure(what, promise))
+  }
+
+  async #failure(what: string, promise: Promise<unknown>): Promise<unknown> {
     const outcome = await this.soon(
       what,
       promise.then(

@@ -66,7 +66,7 @@ export const cancellation: Topic = {
         const controller = new AbortController()
         const gaveUp = bench.failure('an aborted wait', other.acquire(key, { signal: controller.signal }))
         await bench.waiting(one, key, 1)
-        const behind = [one.acquire(key), other.acquire(key)] as const
+        const behind = [bench.start(one.acquire(key)), bench.start(other.acquire(key))] as const
         controller.abort(new Error('enough'))
         await gaveUp
         await lock.release()
@@ -85,7 +85,7 @@ export const cancellation: Topic = {
         const reader = await bench.take(locker, key, { mode: 'shared' })
         const controller = new AbortController()
         const writer = bench.failure('an aborted wait', locker.acquire(key, { signal: controller.signal }))
-        const behind = locker.acquire(key, { mode: 'shared' })
+        const behind = bench.start(locker.acquire(key, { mode: 'shared' }))
         await nextTurn()
         controller.abort(new Error('enough'))
         await writer
@@ -109,14 +109,16 @@ export const cancellation: Topic = {
             key,
             timed ? { waitTimeoutMs: bench.random.below(6) } : { signal: controller.signal },
           )
-          const outcome = wait.then(
-            (lock) => lock,
-            (error: unknown) => {
-              if (error === reason || hasErrorCode(error, 'LOCK_TIMEOUT')) return null
-              throw error
-            },
+          const outcome = bench.start(
+            wait.then(
+              (lock) => lock,
+              (error: unknown) => {
+                if (error === reason || hasErrorCode(error, 'LOCK_TIMEOUT')) return null
+                throw error
+              },
+            ),
           )
-          const released = sleep(bench.random.below(4)).then(() => holder.release())
+          const released = bench.start(sleep(bench.random.below(4)).then(() => holder.release()))
           const aborted = sleep(bench.random.below(4)).then(() => controller.abort(reason))
           await bench.soon('the release', Promise.all([released, aborted]))
           const lock = await bench.soon('an outcome of the wait', outcome)
@@ -142,7 +144,7 @@ export const cancellation: Topic = {
         const closed = bench.failure('a wait in a closed locker', other.acquire(key))
         await bench.waiting(one, key, 1)
         assert(third !== undefined)
-        const behind = third.acquire(key)
+        const behind = bench.start(third.acquire(key))
         await bench.soon('close()', other.close())
         assertCode(await closed, 'CLOSED', 'a waiter of a closed locker')
         await lock.release()

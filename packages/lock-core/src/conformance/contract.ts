@@ -57,7 +57,7 @@ export const contract: Topic = {
           shown === null || isDeepStrictEqual({ ...shown }, { ...metadata }),
           `metadata is ${JSON.stringify(shown)}`,
         )
-        const waiter = other.acquire(key)
+        const waiter = bench.start(other.acquire(key))
         await bench.waiting(one, key, 1)
         await lock.release()
         await (await bench.soon('the waiter', waiter)).release()

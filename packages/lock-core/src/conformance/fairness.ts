@@ -13,11 +13,12 @@ export const fairness: Topic = {
         const key = bench.key()
         const holder = await bench.take(locker, key)
         const served: number[] = []
-        const waiters = Array.from({ length: 12 }, async (_, place) => {
+        const wait = async (place: number): Promise<void> => {
           const lock = await locker.acquire(key)
           served.push(place)
           await lock.release()
-        })
+        }
+        const waiters = Array.from({ length: 12 }, (_, place) => bench.start(wait(place)))
         await bench.until('somebody waits', async () => (await locker.status(key)).waiters > 0)
         await holder.release()
         await bench.soon('all waiters', Promise.all(waiters))
@@ -34,12 +35,11 @@ export const fairness: Topic = {
         const served: number[] = []
         const waiters: Promise<void>[] = []
         for (const [place, locker] of lockers.entries()) {
-          waiters.push(
-            locker.acquire(key).then((lock) => {
-              served.push(place)
-              return lock.release()
-            }),
-          )
+          const turn = locker.acquire(key).then((lock) => {
+            served.push(place)
+            return lock.release()
+          })
+          waiters.push(bench.start(turn))
           await bench.waiting(lockers[0], key, place + 1)
         }
         await holder.release()
@@ -54,7 +54,7 @@ export const fairness: Topic = {
         for (let round = 0; round < 10; round += 1) {
           const key = bench.key()
           const holder = await bench.take(locker, key)
-          const waiter = locker.acquire(key)
+          const waiter = bench.start(locker.acquire(key))
           await bench.waiting(locker, key, 1)
           const [, newcomer] = await bench.soon('the release', Promise.all([holder.release(), locker.tryAcquire(key)]))
           assert.equal(newcomer, null, 'a newcomer got the key although somebody stood in line')
@@ -74,10 +74,10 @@ export const fairness: Topic = {
           served.push(name)
           return lock.release()
         }
-        const writer = locker.acquire(key).then(enter('writer'))
+        const writer = bench.start(locker.acquire(key).then(enter('writer')))
         await bench.waiting(locker, key, 1)
         assert.equal(await locker.tryAcquire(key, { mode: 'shared' }), null, 'a shared newcomer overtook the writer')
-        const late = locker.acquire(key, { mode: 'shared' }).then(enter('late reader'))
+        const late = bench.start(locker.acquire(key, { mode: 'shared' }).then(enter('late reader')))
         await reader.release()
         await bench.soon('both waiters', Promise.all([writer, late]))
         assert.deepEqual(served, ['writer', 'late reader'])

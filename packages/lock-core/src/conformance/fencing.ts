@@ -42,7 +42,7 @@ export const fencing: Topic = {
         const key = bench.key()
         let holder = await bench.take(one, key)
         for (let round = 0; round < 10; round += 1) {
-          const waiter = (round % 2 === 0 ? other : one).acquire(key)
+          const waiter = bench.start((round % 2 === 0 ? other : one).acquire(key))
           await bench.waiting(one, key, 1)
           const before = holder.fencingToken ?? -1n
           await holder.release()

@@ -171,7 +171,7 @@ export const loss: Topic = {
         const [one, other] = await bench.lockers(2)
         const key = bench.key()
         const holder = await bench.take(other, key)
-        const waiter = one.acquire(key)
+        const waiter = bench.start(one.acquire(key))
         await bench.waiting(other, key, 1)
         await bench.hooks.endSession?.(one)
         await holder.release()

@@ -44,7 +44,7 @@ export const semaphores: Topic = {
           const error = await bench.failure('a full semaphore', elsewhere.acquire({ waitTimeoutMs }))
           assertCode(error, 'LOCK_TIMEOUT', 'a full semaphore')
         }
-        const waiter = elsewhere.acquire()
+        const waiter = bench.start(elsewhere.acquire())
         await bench.until('somebody stands in line', async () => {
           const slots = await Promise.all([0, 1, 2].map((slot) => one.status(`${key}/permit/${slot}`)))
           return slots.every(({ waiters }) => waiters === 1)

@@ -50,12 +50,12 @@ export const shared: Topic = {
           await bench.take(one, key, { mode: 'shared' }),
           await bench.take(other, key, { mode: 'shared' }),
         ] as const
-        const writer = other.acquire(key)
+        const writer = bench.start(other.acquire(key))
         await bench.waiting(one, key, 1)
         await readers[0].release()
         await readers[1].release()
         const exclusive = await bench.soon('the exclusive waiter', writer)
-        const waiting = [one.acquire(key, { mode: 'shared' }), one.acquire(key, { mode: 'shared' })]
+        const waiting = [1, 2].map(() => bench.start(one.acquire(key, { mode: 'shared' })))
         await bench.until('they wait', async () => (await other.status(key)).waiters > 0)
         await exclusive.release()
         const locks = await bench.soon('all shared waiters, together', Promise.all(waiting))

@@ -35,6 +35,7 @@ export interface MemoryLockerOptions extends ObservabilityOptions {
 
 /** A locker within one process, and what only it can do. */
 export interface MemoryLocker extends Locker {
+  tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null>
   /** Takes the key away from its holders, whose signals abort with reason `forced`. Tells whether there was one. */
   forceRelease(key: string): Promise<boolean>
 }

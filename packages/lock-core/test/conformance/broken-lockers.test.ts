@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest'
+import { lockerConformance } from '../../src/conformance/index.ts'
+import { createMemoryLocker } from '../../src/memory/index.ts'
+import { type Mutant, mutants } from '../broken-lockers.ts'
+import { Sessions } from '../sessions.ts'
+
+/** The cases of the suite, by name, instead of a run of them. */
+function casesOf(mutant: Pick<Mutant, 'break' | 'breakHooks'>): Map<string, () => Promise<void>> {
+  const sessions = new Sessions()
+  const cases = new Map<string, () => Promise<void>>()
+  lockerConformance({
+    name: 'a locker',
+    runner: {
+      describe: (_, declare) => declare(),
+      it: (name, run) => void cases.set(name, run),
+      skip: () => {},
+    },
+    capabilities: createMemoryLocker().capabilities,
+    createLocker: async () => sessions.create(mutant.break),
+    ttlMs: 100,
+    detectMs: 300,
+    seed: 7,
+    schedules: 20,
+    hooks: { ...sessions.hooks, ...mutant.breakHooks?.(sessions.hooks) },
+  })
+  return cases
+}
+
+describe('the conformance suite', () => {
+  it.concurrent.each(mutants)('finds a locker that $fault', async (mutant) => {
+    const run = casesOf(mutant).get(mutant.foundBy)
+    expect(run, `there is no case "${mutant.foundBy}"`).toBeDefined()
+    const failed = expect(run?.()).rejects
+    await (mutant.says === undefined ? failed.toThrow() : failed.toThrow(mutant.says))
+  })
+
+  it.concurrent.each([...new Set(mutants.map(({ foundBy }) => foundBy))])(
+    'finds no fault in a sound one: %s',
+    async (name) => {
+      const run = casesOf({}).get(name)
+      await run?.()
+    },
+  )
+})
