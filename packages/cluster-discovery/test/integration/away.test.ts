@@ -1,0 +1,185 @@
+import { randomUUID } from 'node:crypto'
+import { eventually, findProgram, pgbouncer } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import type { Pool } from 'pg'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
+import {
+  type ClusterDiscovery,
+  type ClusterDiscoveryOptions,
+  type ClusterEvent,
+  createClusterDiscovery,
+} from '../../src/index.ts'
+import { clusterTables } from '../database.ts'
+import { fold } from '../fold.ts'
+
+const database = useDatabase({ template: clusterTables })
+let pool: Pool
+beforeAll(() => {
+  pool = database.pool({ max: 10 })
+})
+const open: ClusterDiscovery[] = []
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((each) => each.close()))
+})
+const create = (cluster: string, id: string, more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery => {
+  const discovery = createClusterDiscovery({
+    pool,
+    cluster,
+    listen: false,
+    heartbeatMs: 200,
+    ttlMs: 6_000,
+    node: { id, name: id },
+    ...more,
+  })
+  open.push(discovery)
+  return discovery
+}
+const ids = (discovery: ClusterDiscovery): string[] =>
+  discovery
+    .nodes()
+    .map((node) => node.id)
+    .sort()
+const record = (discovery: ClusterDiscovery): ClusterEvent[] => {
+  const events: ClusterEvent[] = []
+  void (async () => {
+    for await (const event of discovery.watch()) events.push(event)
+  })()
+  return events
+}
+
+describe('a reader that was away', () => {
+  it('takes the full view when the tombstones it missed are pruned', async () => {
+    const cluster = randomUUID()
+    const itsPool = database.pool({ max: 1 })
+    const reader = create(cluster, 'reader', { pool: itsPool })
+    await reader.join()
+    const events = record(reader)
+    const gone = create(cluster, 'gone')
+    await gone.join()
+    await eventually(() => ids(reader).length === 2)
+    const connection = await itsPool.connect()
+    await gone.leave()
+    await pool.query(`DELETE FROM coordination.nodes WHERE cluster = $1 AND id = 'gone'`, [cluster])
+    await pool.query(`UPDATE coordination.cluster SET pruned_version = version WHERE name = $1`, [cluster])
+    await create(cluster, 'new').join()
+    connection.release()
+    await eventually(() => ids(reader).join() === 'new,reader')
+    await eventually(() => expect(fold([], events)).toEqual(reader.nodes()) ?? true)
+    expect(events.map((event) => event.type)).toEqual(['snapshot', 'join', 'join', 'down'])
+  })
+
+  it('learns of a leave and a join in between as just that', async () => {
+    const cluster = randomUUID()
+    const itsPool = database.pool({ max: 1 })
+    const reader = create(cluster, 'reader', { pool: itsPool })
+    await reader.join()
+    const events = record(reader)
+    const restarted = create(cluster, 'same')
+    await restarted.join()
+    await eventually(() => ids(reader).length === 2)
+    const connection = await itsPool.connect()
+    await restarted.leave()
+    await restarted.join()
+    connection.release()
+    await eventually(() => events.length === 4)
+    expect(events.map((event) => event.type)).toEqual(['snapshot', 'join', 'leave', 'join'])
+  })
+})
+
+describe('a rolling restart of twenty nodes', () => {
+  it.each([
+    ['with given ids', (index: number) => `node-${index}`],
+    ['with random ids', () => randomUUID()],
+  ])('%s brings no down event to anybody', async (_, idOf) => {
+    const cluster = randomUUID()
+    const listening = create(cluster, 'listening', { listen: database.url })
+    const pooled = create(cluster, 'pooled')
+    await Promise.all([listening.join(), pooled.join()])
+    const seen = [record(listening), record(pooled)]
+    const nodes = Array.from({ length: 20 }, (_, index) => create(cluster, idOf(index)))
+    await Promise.all(nodes.map((node) => node.join()))
+    await eventually(() => ids(pooled).length === 22 && ids(listening).length === 22)
+    for (const [index, node] of nodes.entries()) {
+      await node.drain()
+      await node.close()
+      const next = create(cluster, idOf(index))
+      await next.join()
+      nodes[index] = next
+    }
+    const version = nodes.at(-1)?.version ?? 0n
+    await eventually(() => [listening, pooled].every((each) => each.version >= version))
+    for (const [index, each] of [listening, pooled].entries()) {
+      const events = seen[index] ?? []
+      await eventually(() => expect(fold([], events)).toEqual(each.nodes()) ?? true)
+      expect(each.nodes()).toHaveLength(22)
+      expect(events.filter((event) => event.type === 'down')).toEqual([])
+    }
+  })
+})
+
+describe.skipIf(findProgram('pgbouncer') === null)('behind a transaction pooler', () => {
+  it('beats through it, says that it cannot listen there, and still sees changes with its beats', async () => {
+    await using pooler = await pgbouncer({ url: database.url, mode: 'transaction', poolSize: 2 })
+    const url = pooler.url(database.url)
+    const cluster = randomUUID()
+    const warnings: string[] = []
+    const logger = {
+      debug: () => {},
+      info: () => {},
+      error: () => {},
+      warn: (_: object, message: string) => warnings.push(message),
+    }
+    const poolThrough = database.pool({ connectionString: url, max: 4 })
+    const nodes = ['a', 'b', 'c'].map((id) => create(cluster, id, { pool: poolThrough, listen: undefined, logger }))
+    await Promise.all(nodes.map((node) => node.join()))
+    await eventually(() => nodes.every((node) => ids(node).join() === 'a,b,c'))
+    for (const node of nodes) expect(node.capabilities).toEqual({ listen: false, crashDetection: false })
+    expect(warnings).toContain('this node cannot listen here; it will see changes with its next beat')
+    const direct = create(cluster, 'direct', { pool: poolThrough, listen: undefined, connectionString: database.url })
+    await direct.join()
+    expect(direct.capabilities).toEqual({ listen: true, crashDetection: true })
+    await eventually(() => nodes.every((node) => ids(node).length === 4))
+    await Promise.all(open.splice(0).map((each) => each.close()))
+    await poolThrough.end()
+  })
+})
+
+describe('privileges', () => {
+  const grants = `
+    GRANT USAGE ON SCHEMA coordination TO runtime;
+    GRANT SELECT ON coordination.schema_versions TO runtime;
+    GRANT SELECT, INSERT, UPDATE, DELETE
+       ON coordination.cluster, coordination.nodes, coordination.node_beats, coordination.cluster_sweepers TO runtime;`
+
+  it('suffice as the README lists them, and the error names what is missing', async () => {
+    const role = `runtime_${randomUUID().slice(0, 8)}`
+    await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`)
+    try {
+      const url = new URL(database.url)
+      url.username = role
+      url.password = 'x'
+      const itsPool = database.pool({ connectionString: url.href, max: 2 })
+      const node = create(randomUUID(), 'a', { pool: itsPool, listen: undefined, connectionString: url.href })
+      await expect(node.join()).rejects.toMatchObject({ code: 'PRIVILEGE' })
+      await pool.query(grants.replaceAll('runtime', role))
+      await node.join()
+      expect(node.capabilities).toEqual({ listen: true, crashDetection: true })
+      await node.drain()
+      await node.close()
+      await itsPool.end()
+    } finally {
+      await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+    }
+  })
+})
+
+describe('an unreachable database', () => {
+  it('is a retryable ConnectionError that does not tell the password', async () => {
+    const nowhere = database.pool({ connectionString: 'postgres://user:topsecret@127.0.0.1:1/none', max: 1 })
+    const node = create(randomUUID(), 'a', { pool: nowhere })
+    const error: unknown = await node.join().catch((reason: unknown) => reason)
+    expect(error).toMatchObject({ code: 'CONNECTION', retryable: true })
+    expect(String(error)).not.toContain('topsecret')
+    expect(node.self.state).toBe('joining')
+  })
+})
