@@ -43,7 +43,7 @@ export default {
       name: 'no-development-dependency-in-sources',
       severity: 'error',
       from: { path: `^packages/${published}/src` },
-      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only'], pathNot: '^packages/pg-session' },
+      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only', 'npm-peer'], pathNot: '^packages/pg-session' },
     },
     {
       name: 'no-undeclared-dependency',
