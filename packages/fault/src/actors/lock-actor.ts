@@ -1,6 +1,8 @@
 /** A process that takes locks, holds them for a while, and writes under their protection. */
 import { setTimeout as delay } from 'node:timers/promises'
+import { createAdvisoryLocker } from '@x/lock-advisory'
 import type { Lock, Locker } from '@x/lock-core'
+import { createMemoryLocker } from '@x/lock-core/memory'
 import { checkFence, createTableLocker } from '@x/lock-table'
 import { monotonicMicros, randomSource, tell } from '@x/testkit'
 import { Pool } from 'pg'
@@ -9,7 +11,7 @@ import { dropPool, runActor, tellFailure } from './actor.ts'
 
 const settings = z
   .object({
-    adapter: z.enum(['table', 'table-poll', 'advisory', 'advisory-server']),
+    adapter: z.enum(['table', 'table-poll', 'advisory', 'advisory-server', 'unshared']),
     url: z.string(),
     processName: z.string(),
     keys: z.array(z.string()),
@@ -22,17 +24,18 @@ const settings = z
 const { adapter, url, processName, keys, ttlMs } = settings
 const isLease = adapter === 'table' || adapter === 'table-poll'
 
-const createLocker = async (): Promise<Locker> => {
+const createLocker = (): Locker => {
+  // Excludes nobody in another process: what the campaign must find.
+  if (adapter === 'unshared') return createMemoryLocker()
   if (isLease) {
     const wakeUps = adapter === 'table' ? 'listen' : 'poll'
     return createTableLocker({ connectionString: url, ttlMs, pollMs: 200, wakeUps, acquirer: { name: processName } })
   }
-  const { createAdvisoryLocker } = await import('@x/lock-advisory')
   const wait = adapter === 'advisory' ? 'notify' : 'server'
   return createAdvisoryLocker({ connectionString: url, detectMs: ttlMs, wait, applicationName: processName })
 }
 
-const locker = await createLocker()
+const locker = createLocker()
 const writes = new Pool({
   connectionString: url,
   max: 2,

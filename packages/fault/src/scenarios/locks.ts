@@ -66,7 +66,8 @@ const exclusion = (history: LockHistory, { micros }: Allowance): { violations: s
 export interface LockScenarioOptions {
   readonly name: string
   readonly about: string
-  readonly adapter: 'table' | 'table-poll' | 'advisory' | 'advisory-server'
+  /** `unshared` is a locker that breaks its promise, to show that this is found. */
+  readonly adapter: 'table' | 'table-poll' | 'advisory' | 'advisory-server' | 'unshared'
   /** Put PgBouncer between the replicas and the server. */
   readonly pooled?: boolean
 }
@@ -106,7 +107,7 @@ export const lockScenario = ({ name, about, adapter, pooled = false }: LockScena
             databaseUrl: pooler?.url(world.database.url) ?? world.database.url,
             settings: ({ url, processName }) => ({
               ...{ adapter, url, processName, ttlMs },
-              keys: ['a', 'b', 'c'],
+              keys: ['a', 'b', 'c', 'd'],
               workers: 3,
               seed: random.seed,
             }),
