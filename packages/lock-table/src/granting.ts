@@ -1,4 +1,4 @@
-import type { LockMode } from '@x/lock-core'
+import { type LockMode, QueryError } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
 import type { Statement } from '@x/pg-session'
 import { plainArray, textArray } from './array-literal.ts'
@@ -56,6 +56,9 @@ const largestBatch = 2_000
 
 const attempts = 3
 
+/** With this division_by_zero the statement for many keys undoes itself when somebody was faster with one of them. */
+const undone = '22012'
+
 const held: GrantOutcome = { kind: 'held' }
 const stalled: GrantOutcome = { kind: 'stalled' }
 const refused: GrantOutcome = { kind: 'refused' }
@@ -91,8 +94,13 @@ export class Granting {
   async attemptAll(requests: readonly GrantRequest[], mode: LockMode): Promise<readonly Grant[] | null> {
     for (const request of requests) await this.#store.admit(request.ttlMs)
     const { grantAll, grantAllShared } = this.#store.statements
-    const outcomes = await this.#grant(mode === 'exclusive' ? grantAll : grantAllShared, requests)
-    const grants = outcomes.filter((outcome) => outcome.kind === 'granted')
+    const outcomes = await this.#grant(mode === 'exclusive' ? grantAll : grantAllShared, requests).catch(
+      (error: unknown): readonly GrantOutcome[] => {
+        if (error instanceof QueryError && error.sqlState === undone) return []
+        throw error
+      },
+    )
+    const grants = outcomes.filter((outcome): outcome is Grant => outcome.kind === 'granted')
     return grants.length === requests.length ? grants : null
   }
 

@@ -15,6 +15,7 @@ import {
   type LockFamily,
   LockHandle,
   type ResolvedAcquireOptions,
+  systemClock,
   tracedAcquire,
   WaitLimit,
   WaitQueue,
@@ -280,6 +281,8 @@ class LeaseLocker implements TableLocker {
       return await limit.race(granted)
     } catch (error) {
       gaveUp = true
+      // Whoever hears that the wait is over may count on the place being free; but not wait for a database that is silent.
+      await atMost(settled, politeMs)
       throw error
     } finally {
       this.#waits.delete(limit)
@@ -300,6 +303,7 @@ class LeaseLocker implements TableLocker {
 
   async #wait(key: string, resolved: ResolvedAcquireOptions, limit: WaitLimit): Promise<Lock> {
     for (;;) {
+      limit.throwIfOver()
       const request = this.#request(key, resolved)
       const entered = await this.#enter(request, limit)
       if (entered.kind === 'granted') return this.#hold(request, entered, resolved)
@@ -404,6 +408,16 @@ class LeaseLocker implements TableLocker {
     this.#held.delete(lock)
     this.#renewer.remove(lock)
   }
+}
+
+/** Milliseconds for which a wait that is over goes on to give up its place in line; a round trip, as a rule. */
+const politeMs = 250
+
+const atMost = async (work: Promise<void>, limitMs: number): Promise<void> => {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const timer = systemClock.schedule(resolve, limitMs, { keepAlive: true })
+  await Promise.race([work, promise])
+  timer.cancel()
 }
 
 const nameOf = (lock: LockHandle<LeaseGrant>): LeaseName => ({
