@@ -1,0 +1,5 @@
+export { checkFence } from '@x/pg-session'
+export { type AdvisoryLocker, createAdvisoryLocker } from './advisory-locker.ts'
+export type { ListedLock } from './inspect.ts'
+export type { AdvisoryLockerOptions } from './options.ts'
+export { acquireInTransaction, type TransactionLockOptions, tryAcquireInTransaction } from './transaction.ts'

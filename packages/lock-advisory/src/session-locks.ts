@@ -1,0 +1,312 @@
+import {
+  hasErrorCode,
+  type LockLostReason,
+  type LockMode,
+  LockNotHeldError,
+  type Logger,
+  type Policy,
+  UnsupportedError,
+} from '@x/lock-core'
+import {
+  type Coalescer,
+  createCoalescer,
+  type LockFamily,
+  LockHandle,
+  monotonicNow,
+  type ResolvedAcquireOptions,
+  type Turn,
+} from '@x/lock-core/adapter'
+import { openSession, type Session, type SessionOptions } from '@x/pg-session'
+import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from './batch.ts'
+import { type FencingChoice, type FencingPlan, planFencing } from './fencing.ts'
+import type { SharedMemoryBudget } from './shared-memory.ts'
+import { greet, type LockStatements, lockStatements, step } from './statements.ts'
+
+/** What a session of locks needs to know of its locker. */
+export interface SessionContext {
+  readonly session: Omit<SessionOptions, 'signal' | 'settings' | 'requirePrimary'>
+  readonly gate: bigint
+  readonly channel: string
+  readonly schema: string
+  readonly fencing: FencingChoice
+  readonly budget: SharedMemoryBudget
+  readonly policy: Policy | undefined
+  readonly logger: Logger | undefined
+  /** The server has a lock back. `woken`: somebody in another session was told. */
+  onFreed(turn: Turn, session: SessionLocks, woken: boolean): void
+  /** Everything in the session was lost; it is of no use any more. */
+  onLost(session: SessionLocks): void
+}
+
+/** What a lock needs to be given back. */
+export interface Grant {
+  readonly session: SessionLocks
+  readonly turn: Turn
+  readonly id: string
+  readonly metadata: Readonly<Record<string, string>> | null
+  /** Operations in the statement that was granted. */
+  readonly batchSize: number
+}
+
+export type AdvisoryLock = LockHandle<Grant>
+
+/** On top of those that make the server notice a vanished client: no name in a statement can be taken for another, and each
+ * statement is planned once. */
+const settings = { search_path: 'pg_catalog', plan_cache_mode: 'force_generic_plan' }
+
+/**
+ * One dedicated connection and all locks that live in it. Operations that are issued while a statement is in flight go
+ * out together as the next one. All locks share the fate of the session: when it is lost, each of them is, at once.
+ */
+export class SessionLocks {
+  /** As in the server's log (`%c` of log_line_prefix), so that every process sees the same. */
+  readonly sessionId: string
+  readonly fencing: FencingPlan
+  readonly held: Set<AdvisoryLock> = new Set()
+  readonly statements: LockStatements
+  readonly #session: Session
+  readonly #context: SessionContext
+  readonly #operations: Coalescer<Operation, Outcome | null>
+  readonly #family: LockFamily<Grant>
+  #ended = false
+
+  private constructor(session: Session, sessionId: string, context: SessionContext, fencing: FencingPlan) {
+    this.#session = session
+    this.sessionId = sessionId
+    this.#context = context
+    this.fencing = fencing
+    this.statements = lockStatements(context.gate, context.channel, fencing.drawToken)
+    this.#operations = createCoalescer({ run: (batch) => this.#run(batch) })
+    this.#family = {
+      logger: context.logger,
+      expiry: 'lease-expired',
+      enforceTtl: true,
+      settle: () => this.#settle(),
+      hooks: {
+        release: (lock) => this.#release(lock),
+        // The ttl is this process's own promise: the server knows nothing of it. That the session lives was just checked.
+        refresh: async () => {},
+        lost: (lock) => this.#giveBack(lock),
+      },
+    }
+    session.lost.addEventListener('abort', () => this.#lose('session-ended', session.lost.reason), { once: true })
+  }
+
+  /**
+   * @throws {PoolerDetectedError} @throws {ConnectionError}
+   * @throws {UnsupportedError} for a standby, and for a server that grants advisory locks without keeping them
+   */
+  static async open(context: SessionContext, signal: AbortSignal): Promise<SessionLocks> {
+    const session = await openSession({
+      ...context.session,
+      requirePrimary: true,
+      settings,
+      signal,
+    })
+    try {
+      const [row] = await session.query(greet, [String(context.gate)])
+      if (row?.[0] !== true) {
+        throw new UnsupportedError(
+          'this server accepts advisory locks and does not keep them, so they would exclude nobody; use @x/lock-table here',
+        )
+      }
+      context.budget.learn(Number(row[1]))
+      return new SessionLocks(
+        session,
+        String(row[2]),
+        context,
+        await planFencing(context.fencing, context.schema, session),
+      )
+    } catch (error) {
+      await session.close()
+      throw error
+    }
+  }
+
+  get pid(): number {
+    return this.#session.pid
+  }
+
+  /** Aborts when the session is lost, not when it is closed. */
+  get lost(): AbortSignal {
+    return this.#session.lost
+  }
+
+  get query(): Session['query'] {
+    return this.#session.query.bind(this.#session)
+  }
+
+  /** Whether what lives here may be believed in. */
+  isAlive(): boolean {
+    this.#settle()
+    return !this.#ended
+  }
+
+  /** Sends the operation with the next statement: its outcome, or null where it did not succeed. */
+  submit(operation: Operation): Promise<Outcome | null> {
+    return this.#operations.submit(operation)
+  }
+
+  /** Takes all ids or none in one statement: the outcome, or null. */
+  async tryAll(ids: readonly string[], mode: LockMode): Promise<Outcome | null> {
+    const sentAt = monotonicNow()
+    const values = [`{${ids.join(',')}}`, mode === 'shared' ? 't' : 'f']
+    const { policy } = this.#context
+    const send = () => this.#session.query(this.statements.tryAll, values)
+    const [row] = policy === undefined ? await send() : await policy.execute(send)
+    if (row?.[0] !== true) return null
+    const token = typeof row[1] === 'string' ? BigInt(row[1]) : null
+    return { token, sentAt, answeredAtMs: Date.now(), size: ids.length, woken: null }
+  }
+
+  /** Nothing is held here, and nothing is on its way. */
+  isIdle(): boolean {
+    return this.held.size === 0 && this.#operations.queued === 0 && this.#operations.inFlight === 0
+  }
+
+  /** Makes a lock of what the server granted. The caller has taken its place in the budget. */
+  grant(
+    key: string,
+    turn: Turn,
+    outcome: Pick<Outcome, 'token' | 'sentAt' | 'answeredAtMs' | 'size'>,
+    options: ResolvedAcquireOptions,
+  ): AdvisoryLock {
+    const lock = new LockHandle<Grant>(
+      {
+        key,
+        mode: options.mode,
+        fencingToken: outcome.token,
+        sessionId: this.sessionId,
+        acquiredAtMs: outcome.answeredAtMs,
+        startedAt: outcome.sentAt,
+        ttlMs: options.ttlMs,
+        maxHoldMs: options.maxHoldMs,
+        grant: { session: this, turn, id: turn.key, metadata: options.metadata, batchSize: outcome.size },
+      },
+      this.#family,
+    )
+    this.held.add(lock)
+    return lock
+  }
+
+  /** Ends the connection. Locks that are still held are lost with the reason, and given back first while that is possible. */
+  async close(reason: LockLostReason = 'closed', patienceMs = 1_000): Promise<void> {
+    const giveBack = this.isAlive() && this.held.size > 0
+    for (const lock of [...this.held]) lock.lose(reason)
+    if (giveBack) {
+      // The server would free them as well, but it would wake nobody.
+      const late = AbortSignal.timeout(patienceMs)
+      await Promise.race([
+        this.#operations.idle(),
+        new Promise<void>((resolve) => late.addEventListener('abort', () => resolve(), { once: true })),
+      ])
+    }
+    this.#ended = true
+    await this.#session.close()
+  }
+
+  async #run(batch: readonly Operation[]): Promise<readonly (Outcome | null)[]> {
+    let parts: readonly (readonly Operation[])[] = [batch]
+    if (this.fencing.drawToken !== null) parts = splitRepeatedTries(batch)
+    // A policy that refuses must not keep a lock from being given back.
+    if (this.#context.policy !== undefined) parts = parts.flatMap(splitTries)
+    if (parts.length === 1) return this.#send(batch)
+    const outcomes = new Map<Operation, Outcome | null>()
+    for (const part of parts) {
+      for (const [index, outcome] of (await this.#send(part)).entries()) {
+        const operation = part[index]
+        if (operation !== undefined) outcomes.set(operation, outcome)
+      }
+    }
+    return batch.map((operation) => outcomes.get(operation) ?? null)
+  }
+
+  async #send(batch: readonly Operation[]): Promise<readonly (Outcome | null)[]> {
+    const { statement, values } = encodeBatch(batch, this.statements)
+    const sentAt = monotonicNow()
+    const send = () => this.#session.query(statement, [...values])
+    const { policy } = this.#context
+    const [row] = policy !== undefined && batch.some(isTry) ? await policy.execute(send) : await send()
+    return decodeBatch(batch, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
+  }
+
+  async #release(lock: AdvisoryLock): Promise<void> {
+    const { turn, id } = lock.grant
+    this.held.delete(lock)
+    let woken = false
+    try {
+      if (this.#ended) throw notHeld(lock)
+      const outcome = await this.#operations.submit({ step: unlockStep(lock.mode), id })
+      if (outcome === null) {
+        // The server says that this session does not hold it: this is not the session that was granted the lock.
+        const error = notHeld(lock)
+        this.#lose('session-ended', error)
+        throw error
+      }
+      woken = outcome.woken?.has(id) ?? false
+    } catch (error) {
+      // The session broke before the answer. The server frees the lock with it; whether it was ours until now is unknown.
+      throw hasErrorCode(error, 'CONNECTION') || hasErrorCode(error, 'CLOSED') ? notHeld(lock, error) : error
+    } finally {
+      this.#context.onFreed(turn, this, woken)
+    }
+  }
+
+  /** A lock that ended by itself: the server still has it, unless the session ended. */
+  #giveBack(lock: AdvisoryLock): void {
+    this.held.delete(lock)
+    const { turn, id } = lock.grant
+    if (this.#ended) {
+      this.#context.onFreed(turn, this, false)
+      return
+    }
+    this.#operations.submit({ step: unlockStep(lock.mode), id }).then(
+      (outcome) => {
+        this.#context.onFreed(turn, this, outcome?.woken?.has(id) ?? false)
+        if (outcome === null) this.#lose('session-ended', notHeld(lock))
+      },
+      () => this.#context.onFreed(turn, this, false),
+    )
+  }
+
+  /** Ends the belief in everything that lives here when nothing has proved for too long that the session lives. */
+  #settle(): void {
+    if (!this.#ended && !this.#session.isAlive()) this.#lose('deadline', undefined)
+  }
+
+  #lose(reason: LockLostReason, cause: unknown): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#context.logger?.warn(
+      { err: cause, pid: this.pid, locks: this.held.size, reason },
+      'a session of advisory locks was lost, and every lock in it',
+    )
+    for (const lock of [...this.held]) lock.lose(reason, cause)
+    this.#context.onLost(this)
+    // It may still be there: as long as the server believes in it, its locks keep everybody out.
+    this.#session.close().catch(() => {})
+  }
+}
+
+function notHeld(lock: AdvisoryLock, cause?: unknown): LockNotHeldError {
+  return new LockNotHeldError({ key: lock.key, operation: 'release' }, cause === undefined ? {} : { cause })
+}
+
+function isTry(operation: Operation): boolean {
+  return operation.step === step.tryExclusive || operation.step === step.tryShared
+}
+
+function splitTries(batch: readonly Operation[]): readonly (readonly Operation[])[] {
+  const tries = batch.filter(isTry)
+  return tries.length === 0 || tries.length === batch.length
+    ? [batch]
+    : [batch.filter((operation) => !isTry(operation)), tries]
+}
+
+export function unlockStep(mode: LockMode): typeof step.unlockExclusive | typeof step.unlockShared {
+  return mode === 'exclusive' ? step.unlockExclusive : step.unlockShared
+}
+
+export function tryStep(mode: LockMode): typeof step.tryExclusive | typeof step.tryShared {
+  return mode === 'exclusive' ? step.tryExclusive : step.tryShared
+}

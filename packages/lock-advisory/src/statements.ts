@@ -1,0 +1,273 @@
+import type { Statement } from '@x/pg-session'
+
+/**
+ * Every statement of this package that runs on a session of ours. The session's search_path is pg_catalog, so that no
+ * function of the same name in another schema can come in between.
+ *
+ * Three rules hold in all of them:
+ * - A lock function has to run exactly once for each id. The planner copies an expression only when it flattens a
+ *   subquery, so each call stands in a MATERIALIZED step or is written once in an aggregate over `unnest`, where there is
+ *   nothing to flatten (test/behaviour/one-call-per-id.test.ts).
+ * - What must come after the locks stands in the target list above that step: it is projected when the step is over
+ *   (test/behaviour/order-in-a-statement.test.ts).
+ * - One shape, whatever the number of ids: each is prepared once for the life of a session.
+ */
+
+/** Where fencing tokens come from, as SQL that draws one number; null for none. */
+export type DrawToken = string | null
+
+/** What one step of an exchange does; the numbers are part of the statement. */
+export const step = {
+  unlockExclusive: 0,
+  unlockShared: 1,
+  tryExclusive: 2,
+  tryShared: 3,
+  announce: 4,
+  withdraw: 5,
+} as const
+
+/** One of the steps of an exchange. */
+export type Step = (typeof step)[keyof typeof step]
+
+/** The statements of one namespace. */
+export interface LockStatements {
+  readonly acquire: Statement
+  readonly release: Statement
+  readonly exchange: Statement
+  readonly tryAll: Statement
+  readonly block: Statement
+  readonly blockShared: Statement
+  readonly unlockIfHeld: Statement
+}
+
+/** The halves of an id are its address in the (int4, int4) space, where interest lives. One to one, and disjoint from the bigint space. */
+const interest = (id: string): string => `(${id} >> 32)::int4, ${id}::bit(32)::int4`
+
+/** Where an id stands in pg_locks: by database and both halves; objid alone belongs to any other lock as well. */
+const rowsOf = (id: string): string => `
+      l.locktype = 'advisory'
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid = ((${id} >> 32) & 4294967295)::oid
+  AND l.objid = (${id} & 4294967295)::oid`
+
+/**
+ * @param gate an id that no key has; every waiter that listens holds its interest, so that one probe tells a releaser
+ * that nobody listens at all
+ * @param channel a plain identifier on which waiters listen
+ */
+export function lockStatements(gate: bigint, channel: string, drawToken: DrawToken): LockStatements {
+  const draw = drawToken ?? 'NULL::int8'
+
+  /**
+   * Wakes the waiters of the ids in `freed`. Waiters announce their interest before they try for the last time, and this
+   * probes for interest after it has unlocked: both write before they read, in one lock table, so one of the two sees the
+   * other. A probe that fails for another reason (a concurrent releaser's probe) costs one needless notification.
+   * Gives the ids for which somebody was told, or null.
+   */
+  const wake = (freed: string): string => `
+    CASE
+      WHEN ${freed} IS NULL THEN NULL
+      WHEN pg_try_advisory_xact_lock(${interest(`(${gate})::int8`)}) THEN NULL
+      ELSE (
+        SELECT array_agg(w.id) FILTER (WHERE pg_notify('${channel}', w.id::text) IS NOT NULL)::text
+          FROM unnest(${freed}) AS w (id)
+         WHERE NOT pg_try_advisory_xact_lock(${interest('w.id')})
+      )
+    END`
+
+  return {
+    /** Tries each id exclusively; one token, drawn after the last grant, when at least one was granted. */
+    acquire: {
+      name: 'advisory_acquire',
+      text:
+        drawToken === null
+          ? `
+  SELECT array_agg(pg_try_advisory_lock(t.id))::text, NULL::int8
+    FROM unnest($1::int8[]) AS t (id)`
+          : `
+  WITH attempt AS MATERIALIZED (
+    SELECT pg_try_advisory_lock(t.id) AS ok FROM unnest($1::int8[]) AS t (id)
+  )
+  SELECT array_agg(ok)::text, CASE WHEN bool_or(ok) THEN ${draw} END FROM attempt`,
+    },
+
+    /** Unlocks each exclusive id, then wakes. Second column: ids that this session did not hold; null when all is well. */
+    release: {
+      name: 'advisory_release',
+      text: `
+  WITH unlocked AS MATERIALIZED (
+    SELECT t.id, pg_advisory_unlock(t.id) AS ok FROM unnest($1::int8[]) AS t (id)
+  ), freed AS MATERIALIZED (
+    SELECT array_agg(id) FILTER (WHERE NOT ok)::text AS strange FROM unlocked
+  )
+  SELECT strange, ${wake('$1::int8[]')} FROM freed`,
+    },
+
+    /** Any steps in any order: run one after the other as they stand in the arrays, then token, then wake. */
+    exchange: {
+      name: 'advisory_exchange',
+      text: `
+  WITH step AS MATERIALIZED (
+    SELECT t.id, t.op,
+           CASE t.op
+             WHEN ${step.unlockExclusive} THEN pg_advisory_unlock(t.id)
+             WHEN ${step.unlockShared} THEN pg_advisory_unlock_shared(t.id)
+             WHEN ${step.tryExclusive} THEN pg_try_advisory_lock(t.id)
+             WHEN ${step.tryShared} THEN pg_try_advisory_lock_shared(t.id)
+             WHEN ${step.announce} THEN pg_try_advisory_lock_shared(${interest('t.id')})
+             WHEN ${step.withdraw} THEN pg_advisory_unlock_shared(${interest('t.id')})
+           END AS ok
+      FROM unnest($1::int8[], $2::int2[]) AS t (id, op)
+  ), outcome AS MATERIALIZED (
+    SELECT array_agg(ok) AS oks,
+           bool_or(ok AND op IN (${step.tryExclusive}, ${step.tryShared})) AS granted,
+           array_agg(id) FILTER (WHERE op IN (${step.unlockExclusive}, ${step.unlockShared})) AS freed
+      FROM step
+  )
+  SELECT oks::text, CASE WHEN granted THEN ${draw} END, ${wake('freed')} FROM outcome`,
+    },
+
+    /** All ids or none: what was taken is given back in the same statement, and those who met it meanwhile are woken. */
+    tryAll: {
+      name: 'advisory_try_all',
+      text: `
+  WITH attempt AS MATERIALIZED (
+    SELECT t.id, CASE WHEN $2::bool THEN pg_try_advisory_lock_shared(t.id) ELSE pg_try_advisory_lock(t.id) END AS ok
+      FROM unnest($1::int8[]) AS t (id)
+  ), verdict AS MATERIALIZED (
+    SELECT bool_and(ok) AS granted, array_agg(id) FILTER (WHERE ok) AS taken FROM attempt
+  ), outcome AS MATERIALIZED (
+    SELECT granted,
+           CASE WHEN NOT granted THEN (
+             SELECT array_agg(u.id) FILTER (
+                      WHERE CASE WHEN $2::bool THEN pg_advisory_unlock_shared(u.id) ELSE pg_advisory_unlock(u.id) END)
+               FROM unnest(taken) AS u (id)
+           ) END AS freed
+      FROM verdict
+  )
+  SELECT granted, CASE WHEN granted THEN ${draw} END, ${wake('freed')} FROM outcome`,
+    },
+
+    /** Waits in the server's own queue. Failing proves nothing: the lock may be held although 57014 or 55P03 came back. */
+    block: {
+      name: 'advisory_block',
+      text: `
+  WITH attempt AS MATERIALIZED (SELECT pg_advisory_lock($1::int8) AS waited)
+  SELECT ${draw} FROM attempt WHERE waited IS NOT NULL`,
+    },
+
+    /** The same in shared mode. */
+    blockShared: {
+      name: 'advisory_block_shared',
+      text: `
+  WITH attempt AS MATERIALIZED (SELECT pg_advisory_lock_shared($1::int8) AS waited)
+  SELECT ${draw} FROM attempt WHERE waited IS NOT NULL`,
+    },
+
+    /**
+     * After a blocked statement failed: gives back what it may have been granted all the same, and wakes. Looks first,
+     * because unlocking what is not held writes a warning to the server's log.
+     */
+    unlockIfHeld: {
+      name: 'advisory_unlock_if_held',
+      text: `
+  WITH held AS MATERIALIZED (
+    SELECT DISTINCT l.mode FROM pg_locks AS l
+     WHERE ${rowsOf('$1::int8')} AND l.objsubid = 1 AND l.granted AND l.pid = pg_backend_pid()
+  ), outcome AS MATERIALIZED (
+    SELECT array_agg($1::int8) FILTER (
+             WHERE CASE WHEN mode = 'ShareLock' THEN pg_advisory_unlock_shared($1::int8)
+                                                ELSE pg_advisory_unlock($1::int8) END) AS freed
+      FROM held
+  )
+  SELECT ${wake('freed')} FROM outcome`,
+    },
+  }
+}
+
+/** A session as the server's log names it: `%c` of log_line_prefix. */
+const sessionIdOf = (activity: string): string =>
+  `to_hex(trunc(extract(epoch FROM ${activity}.backend_start))::int8) || '.' || to_hex(${activity}.pid)`
+
+/**
+ * What the locker must know of a server before it trusts a lock there: whether a lock that was granted exists (servers
+ * that only speak the protocol grant everything and keep nothing), and how many locks its shared memory holds.
+ */
+export const greet: Statement = {
+  name: 'advisory_greet',
+  text: `
+  WITH probe AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock_shared($1::int8) AS ok)
+  SELECT probe.ok AND EXISTS (
+           SELECT FROM pg_locks AS l WHERE ${rowsOf('$1::int8')} AND l.objsubid = 1 AND l.pid = pg_backend_pid()
+              AND probe.ok
+         ),
+         current_setting('max_locks_per_transaction')::int8
+           * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
+         (SELECT ${sessionIdOf('a')} FROM pg_stat_activity AS a WHERE a.pid = pg_backend_pid())
+    FROM probe`,
+}
+
+/** Who holds, waits for or announced interest in one id, whoever they are. */
+export const inspectId: Statement = {
+  name: 'advisory_inspect_id',
+  text: `
+  SELECT $1::int8::text, l.objsubid, l.granted, l.mode, l.pid, a.application_name, host(a.client_addr), a.client_port,
+         ${sessionIdOf('a')}
+    FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+   WHERE ${rowsOf('$1::int8')}
+   ORDER BY l.granted DESC, l.pid`,
+}
+
+/** The same for every id of the database. */
+export const inspectAll: Statement = {
+  name: 'advisory_inspect_all',
+  text: `
+  SELECT ((l.classid::int8 << 32) | l.objid::int8)::text, l.objsubid, l.granted, l.mode, l.pid,
+         a.application_name, host(a.client_addr), a.client_port,
+         ${sessionIdOf('a')}
+    FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+   WHERE l.locktype = 'advisory'
+     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   ORDER BY l.granted DESC, l.pid`,
+}
+
+/** Ends the sessions, but for those in $2, that hold the id, and with them all they hold; false when there was none. */
+export const terminateHolders: Statement = {
+  name: 'advisory_terminate_holders',
+  text: `
+  WITH holder AS MATERIALIZED (
+    SELECT DISTINCT l.pid FROM pg_locks AS l
+     WHERE ${rowsOf('$1::int8')} AND l.objsubid = 1 AND l.granted AND l.pid <> ALL ($2::int4[])
+  )
+  SELECT coalesce(bool_or(pg_terminate_backend(pid, 2000)), false) FROM holder`,
+}
+
+/** Makes a blocked statement of a waiter fail. The lock may be granted all the same: unlock when it has answered. */
+export const cancelBackend: Statement = {
+  name: 'advisory_cancel',
+  text: `SELECT pg_cancel_backend($1::int4)`,
+}
+
+/** Which of these backends are there. */
+export const livingBackends: Statement = {
+  name: 'advisory_living',
+  text: `SELECT a.pid FROM pg_stat_activity AS a WHERE a.pid = ANY ($1::int4[])`,
+}
+
+/** Any answer proves that the session lives. */
+export const ping: Statement = { name: 'advisory_ping', text: 'SELECT 1' }
+
+/**
+ * For the transaction of a caller, on his connection and his search_path: names are qualified, and columns have aliases
+ * of one word because plugins of query builders rename others.
+ */
+export const inTransaction = {
+  try: 'SELECT pg_catalog.pg_try_advisory_xact_lock($1::bigint) AS ok',
+  tryShared: 'SELECT pg_catalog.pg_try_advisory_xact_lock_shared($1::bigint) AS ok',
+  lock: 'SELECT pg_catalog.pg_advisory_xact_lock($1::bigint) AS ok',
+  lockShared: 'SELECT pg_catalog.pg_advisory_xact_lock_shared($1::bigint) AS ok',
+  /** Sets lock_timeout until the end of the transaction and gives what it was, as shown: '0', '1500ms', '5s', '1min'. */
+  swapLockTimeout: `
+    WITH before AS MATERIALIZED (SELECT pg_catalog.current_setting('lock_timeout') AS value)
+    SELECT before.value AS value, pg_catalog.set_config('lock_timeout', $1, true) AS now FROM before`,
+} as const

@@ -1,0 +1,150 @@
+import { hasErrorCode } from '@x/lock-core'
+import { monotonicNow } from '@x/lock-core/adapter'
+import { type SessionLocks, unlockStep } from '../session-locks.ts'
+import { cancelBackend, livingBackends, ping } from '../statements.ts'
+import type { Seats } from './seats.ts'
+import type { Granted, Wait, Waiting, WaitingContext } from './waiting.ts'
+
+/** Milliseconds between two attempts to make a blocked statement give up. */
+const cancelEveryMs = 50
+
+/**
+ * Waits in the server's own queue (`server`): strictly in order over all processes, handed over in one round trip, at the
+ * price of a connection and a snapshot for each id that is waited for. A lock that was granted stays in the session that
+ * waited for it, and takes its seat with it until it is released. When all seats are taken, the others sleep.
+ */
+export class Blocking implements Waiting {
+  readonly #context: WaitingContext
+  readonly #seats: Seats
+  readonly #fallback: Waiting
+  readonly #detectMs: number
+  readonly #blocked = new Map<number, SessionLocks>()
+  #watch: NodeJS.Timeout | undefined
+  #watchedAt = Number.NEGATIVE_INFINITY
+
+  constructor(context: WaitingContext, seats: Seats, fallback: Waiting, detectMs: number) {
+    this.#context = context
+    this.#seats = seats
+    this.#fallback = fallback
+    this.#detectMs = detectMs
+  }
+
+  async wait(wait: Wait): Promise<Granted | null> {
+    while (wait.limit.over() === undefined) {
+      const seat = await this.#seats.take()
+      if (seat === null) return this.#fallback.wait(wait)
+      const granted = await this.#block(seat, wait)
+      if (granted !== 'again') return granted
+    }
+    return null
+  }
+
+  sessionLost(session: SessionLocks): void {
+    this.#seats.remove(session)
+    this.#fallback.sessionLost(session)
+  }
+
+  freed(session: SessionLocks): void {
+    this.#seats.giveBack(session)
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#watch)
+    await Promise.all([this.#seats.close(), this.#fallback.close()])
+  }
+
+  /** `again`: nothing is held and nobody is to blame: the session was lost, or somebody else cancelled the statement. */
+  async #block(seat: SessionLocks, wait: Wait): Promise<Granted | null | 'again'> {
+    let keepsSeat = false
+    const stop = wait.limit.onOver(() => void this.#cancel(seat))
+    this.#blocked.set(seat.pid, seat)
+    this.#startWatching()
+    try {
+      const { block, blockShared } = seat.statements
+      const startedAt = monotonicNow()
+      const [row] = await seat.query(wait.mode === 'exclusive' ? block : blockShared, [wait.id], {
+        timeoutMs: Number.POSITIVE_INFINITY,
+      })
+      this.#blocked.delete(seat.pid)
+      if (wait.limit.over() !== undefined) {
+        await seat.submit({ step: unlockStep(wait.mode), id: wait.id })
+        return null
+      }
+      // The answer may have lain here while this process stood still. Unless the session was seen alive since, ask it.
+      if (monotonicNow() - Math.max(startedAt, this.#watchedAt) > this.#detectMs) await seat.query(ping, [])
+      keepsSeat = true
+      const token = typeof row?.[0] === 'string' ? BigInt(row[0]) : null
+      return { session: seat, outcome: { token, sentAt: monotonicNow(), answeredAtMs: Date.now(), size: 1 } }
+    } catch (error) {
+      this.#blocked.delete(seat.pid)
+      if (!(await this.#holdsNothing(seat, wait.id)) || wait.limit.over() !== undefined) return 'again'
+      if (isCancelled(error)) return 'again'
+      throw error
+    } finally {
+      stop()
+      this.#blocked.delete(seat.pid)
+      if (!keepsSeat) this.#seats.giveBack(seat)
+    }
+  }
+
+  /**
+   * A statement that failed (cancelled, 55P03, a deadlock) may have been granted the lock all the same. False: the seat was
+   * given up, and the server frees with it whatever it holds.
+   */
+  async #holdsNothing(seat: SessionLocks, id: string): Promise<boolean> {
+    for (let attempts = 0; seat.isAlive() && attempts < 5; attempts += 1) {
+      try {
+        await seat.query(seat.statements.unlockIfHeld, [id])
+        return true
+      } catch (error) {
+        // A cancellation that came late hits whatever runs next.
+        if (!isCancelled(error)) break
+      }
+    }
+    await seat.close()
+    this.#seats.remove(seat)
+    return false
+  }
+
+  /** Again and again, because a cancellation that comes before the statement has begun is forgotten by the server. */
+  async #cancel(seat: SessionLocks): Promise<void> {
+    try {
+      while (this.#blocked.has(seat.pid)) {
+        const session = await this.#context.session()
+        await session.query(cancelBackend, [seat.pid])
+        if (this.#blocked.has(seat.pid)) {
+          await new Promise<void>((resolve) => setTimeout(resolve, cancelEveryMs))
+        }
+      }
+    } catch {
+      // Without a way to cancel, ending the connection is what is left.
+      await seat.close()
+    }
+  }
+
+  /** A blocked session cannot be asked for a sign of life. Another one asks the server whether it is still there. */
+  #startWatching(): void {
+    if (this.#watch !== undefined) return
+    this.#watch = setTimeout(async () => {
+      try {
+        const pids = [...this.#blocked.keys()]
+        if (pids.length > 0) {
+          const session = await this.#context.session()
+          const startedAt = monotonicNow()
+          const living = new Set((await session.query(livingBackends, [`{${pids.join(',')}}`])).map(([pid]) => pid))
+          this.#watchedAt = startedAt
+          for (const pid of pids) if (!living.has(pid)) void this.#blocked.get(pid)?.close()
+        }
+      } catch {
+        // The locker's session is supervised by itself; the next round looks again.
+      }
+      this.#watch = undefined
+      if (this.#blocked.size > 0) this.#startWatching()
+    }, this.#detectMs / 3)
+    this.#watch.unref()
+  }
+}
+
+function isCancelled(error: unknown): boolean {
+  return hasErrorCode(error, 'QUERY_FAILED') && 'sqlState' in error && error.sqlState === '57014'
+}

@@ -1,0 +1,81 @@
+import type { SessionLocks } from '../session-locks.ts'
+import type { SharedMemoryBudget } from '../shared-memory.ts'
+import { step } from '../statements.ts'
+
+/** Milliseconds that a line has to last before the server hears of it: most are over sooner. */
+const noticeAfterMs = 25
+
+/**
+ * Shows other processes that somebody waits here behind a lock of this very process, which the server would not know
+ * otherwise: `status().waiters` counts it. One announcement for each line, however long; it wakes nobody.
+ */
+export class LineNotice {
+  readonly #session: () => SessionLocks | null
+  readonly #isWaiting: (id: string) => boolean
+  readonly #budget: SharedMemoryBudget
+  readonly #pending = new Set<string>()
+  readonly #announced = new Map<string, SessionLocks>()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(session: () => SessionLocks | null, isWaiting: (id: string) => boolean, budget: SharedMemoryBudget) {
+    this.#session = session
+    this.#isWaiting = isWaiting
+    this.#budget = budget
+  }
+
+  /** Somebody stands in line for the id. */
+  begin(id: string): void {
+    if (this.#announced.has(id)) return
+    this.#pending.add(id)
+    this.#timer ??= setTimeout(this.#announce, noticeAfterMs).unref()
+  }
+
+  /** Nobody stands in line for the id any more. */
+  end(id: string): void {
+    this.#pending.delete(id)
+    const session = this.#announced.get(id)
+    if (session === undefined) return
+    this.#announced.delete(id)
+    this.#budget.give()
+    session.submit({ step: step.withdraw, id }).catch(() => {})
+  }
+
+  sessionLost(session: SessionLocks): void {
+    for (const [id, of] of this.#announced) {
+      if (of !== session) continue
+      this.#announced.delete(id)
+      this.#budget.give()
+      if (this.#isWaiting(id)) this.begin(id)
+    }
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+    this.#pending.clear()
+  }
+
+  readonly #announce = (): void => {
+    this.#timer = undefined
+    const session = this.#session()
+    for (const id of this.#pending) {
+      this.#pending.delete(id)
+      if (!this.#isWaiting(id)) continue
+      if (session === null) this.begin(id)
+      else if (this.#budget.tryTake()) this.#announceIn(session, id)
+    }
+  }
+
+  #announceIn(session: SessionLocks, id: string): void {
+    this.#announced.set(id, session)
+    session.submit({ step: step.announce, id }).then(
+      (outcome) => {
+        // A releaser's probe was in the way. If the line ended meanwhile, the withdrawal found nothing to withdraw.
+        if (outcome !== null || this.#announced.get(id) !== session) return
+        this.#announced.delete(id)
+        this.#budget.give()
+        this.begin(id)
+      },
+      () => {},
+    )
+  }
+}

@@ -1,0 +1,4 @@
+import { useDatabase } from '@x/testkit/vitest'
+import { declareConformance } from '../support/conformance.ts'
+
+declareConformance(useDatabase(), { wait: 'poll' })
