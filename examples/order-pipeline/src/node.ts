@@ -42,7 +42,14 @@ await cluster.join()
 
 // Who leads: the holder of a lease in a table handles every change of `orders`, in order, once. The others stand by.
 await using leases = createTableLocker({ pool, ttlMs: leaseMs, acquirer: { name } })
-await using input = createLeaderInput<Shop>({ pool, db, locker: leases, name: 'customer-totals', tables: ['orders'] })
+await using input = createLeaderInput<Shop>({
+  pool,
+  db,
+  locker: leases,
+  name: 'customer-totals',
+  tables: ['orders'],
+  takeoverMs: leaseMs,
+})
 await input.install()
 const leading = input.run(keepTotals(name), { signal: parent.stop })
 

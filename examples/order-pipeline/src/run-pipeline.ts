@@ -16,7 +16,7 @@ import { showProgress } from './show-progress.ts'
 /** How long a cluster may go without a leader before the demo gives up. */
 const patienceMs = 30_000
 
-/** Short enough that two takeovers fit into a short run; a service would keep the default of 30 s. */
+/** Short enough that two takeovers fit into a short run; a service would keep the defaults. */
 const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(1_000, durationMs / 10)))
 
 /** Looks again and again until `find` finds something. */
