@@ -3,6 +3,8 @@ import { fromPgError } from './sqlstate.ts'
 
 /** What our statements need of the caller's transaction. */
 export interface Executor {
+  /** The driver says that a transaction is open; null where only the server can tell. */
+  readonly isInTransaction: true | null
   /** Rows as objects; columns need one-word lower-case aliases, because naming plugins rewrite others. */
   query<R extends object>(text: string, values: unknown[]): Promise<R[]>
 }
@@ -34,20 +36,36 @@ export function asExecutor(executor: SqlExecutor, what: string): Executor {
   return new QueryExecutor(given as QueryObject, what)
 }
 
-/** True in an open transaction: there `now()` is the time of BEGIN, and in autocommit that of the statement. */
-export const inTransactionSql = 'now() <> statement_timestamp()'
+/** When the transaction began, in microseconds: the same for all statements of one, and never for two of autocommit. */
+const startedSql = '(extract(epoch FROM now()) * 1000000)::bigint::text'
 
 /**
- * Asks the server whether the executor is inside an open transaction.
+ * A condition that holds in the transaction in which `transactionMark` was read. (Whether `now()` is the time of the
+ * statement says nothing: with parameters they differ by the time between two messages, outside a transaction too.)
+ *
+ * @param parameter the mark's, such as `$3`
+ */
+export const sameTransactionSql = (parameter: string): string =>
+  `(${parameter}::text IS NULL OR ${startedSql} = ${parameter}::text)`
+
+/** What tells this transaction from another; null when the driver knows that one is open, which saves the round trip. */
+export async function transactionMark(executor: Executor): Promise<string | null> {
+  if (executor.isInTransaction) return null
+  const rows = await executor.query<{ mark: string }>(`SELECT ${startedSql} AS mark`, [])
+  return rows[0]?.mark ?? ''
+}
+
+/**
+ * Makes sure that the executor is inside an open transaction: the driver says so, or two statements began together.
  *
  * @throws {NotInTransactionError}
  */
 export async function assertInTransaction(executor: Executor, what: string): Promise<void> {
-  const rows = await executor.query<{ inside: boolean }>(`SELECT ${inTransactionSql} AS inside`, [])
-  if (rows[0]?.inside !== true) throw notInTransaction(what)
+  const mark = await transactionMark(executor)
+  if (mark !== null && mark !== (await transactionMark(executor))) throw notInTransaction(what)
 }
 
-/** For statements that look at `inTransactionSql` themselves, in the same round trip. */
+/** For statements that look at `sameTransactionSql` themselves. */
 export function notInTransaction(what: string): NotInTransactionError {
   return new NotInTransactionError(
     `${what}: expected an open transaction, got a connection in autocommit, where the effect would end with the statement; ${howTo}`,
@@ -56,6 +74,8 @@ export function notInTransaction(what: string): NotInTransactionError {
 
 interface QueryObject {
   query(text: string, values: unknown[]): Promise<unknown>
+  /** Of a client of `pg` from 8.21 on. */
+  getTransactionStatus?: unknown
 }
 
 interface KyselyTransaction {
@@ -65,6 +85,12 @@ interface KyselyTransaction {
 class QueryExecutor implements Executor {
   readonly #target: QueryObject
   readonly #what: string
+
+  get isInTransaction(): true | null {
+    const { getTransactionStatus } = this.#target
+    // 'T' of the last ReadyForQuery. Anything else may be out of date: BEGIN may be on its way.
+    return typeof getTransactionStatus === 'function' && getTransactionStatus.call(this.#target) === 'T' ? true : null
+  }
 
   constructor(target: QueryObject, what: string) {
     this.#target = target
@@ -89,6 +115,7 @@ class QueryExecutor implements Executor {
 }
 
 class KyselyExecutor implements Executor {
+  readonly isInTransaction = true
   readonly #target: KyselyTransaction
   readonly #what: string
 

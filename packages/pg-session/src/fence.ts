@@ -1,5 +1,5 @@
 import { ConfigurationError, type SqlExecutor, StaleFenceError } from '@x/lock-core'
-import { asExecutor, inTransactionSql, notInTransaction } from './executor.ts'
+import { asExecutor, notInTransaction, sameTransactionSql, transactionMark } from './executor.ts'
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts'
 
 /** @default of every `schema` option */
@@ -32,7 +32,7 @@ export function fencingTokenSql(schema: string): string {
  */
 const checkFenceSql = (schema: string): string => `
   INSERT INTO ${quoteIdentifier(schema, 'schema')}.fences AS f (resource, token)
-  SELECT $1, $2::bigint WHERE ${inTransactionSql}
+  SELECT $1, $2::bigint WHERE ${sameTransactionSql('$3')}
   ON CONFLICT (resource) DO UPDATE
      SET token = greatest(f.token, excluded.token), seen_at = clock_timestamp()
   RETURNING f.token::text AS newest`
@@ -84,8 +84,9 @@ export async function checkFence(
     )
   }
   const text = checkFenceSql(schema)
-  const rows = await asExecutor(executor, what).query<{ newest: string }>(text, [resource, String(token)])
-  const row = rows[0]
+  const transaction = asExecutor(executor, what)
+  const mark = await transactionMark(transaction)
+  const [row] = await transaction.query<{ newest: string }>(text, [resource, String(token), mark])
   if (row === undefined) throw notInTransaction(what)
   const newest = BigInt(row.newest)
   if (newest > token) throw new StaleFenceError({ resource, token, newest })

@@ -7,7 +7,14 @@ export {
   type ServerCapabilities,
   serverCapabilities,
 } from './detect.ts'
-export { asExecutor, assertInTransaction, type Executor, inTransactionSql, notInTransaction } from './executor.ts'
+export {
+  asExecutor,
+  assertInTransaction,
+  type Executor,
+  notInTransaction,
+  sameTransactionSql,
+  transactionMark,
+} from './executor.ts'
 export { checkFence, defaultSchema, fencingBaseSql, fencingTokenSql } from './fence.ts'
 export { channelName, payloadFits, quoteIdentifier, quoteLiteral } from './identifiers.ts'
 export {
