@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { eventually, type RandomSource } from '@x/testkit'
 import { Client, type Pool } from 'pg'
-import { type FaultName, isServerFault, type PlannedFault, type ReplicaFault, type ServerFault } from './fault-plan.ts'
+import { isServerFault, type PlannedFault, type ReplicaFault, type ServerFault } from './fault-plan.ts'
 import type { Replica } from './replica.ts'
 import type { World } from './world.ts'
 
@@ -136,15 +136,15 @@ const attempt = async (fault: () => Promise<void>, tell: (line: string) => void,
   }
 }
 
-/** Carries out a plan and then puts everything right again. Resolves to how often each fault was made. */
+/** Carries out a plan and then puts everything right again. Resolves to how many faults were made. */
 export const carryOut = async (
   world: World,
   plan: readonly PlannedFault[],
   replicas: readonly AnyReplica[],
-): Promise<ReadonlyMap<FaultName, number>> => {
+): Promise<number> => {
   const startedAt = performance.now()
   const busy = new Map<AnyReplica | 'server', Promise<void>>()
-  const made = new Map<FaultName, number>()
+  let made = 0
   for (const fault of plan) {
     await delay(Math.max(0, fault.atMs - (performance.now() - startedAt)))
     const { name } = fault
@@ -156,7 +156,7 @@ export const carryOut = async (
     world.tell(
       `${Math.round(performance.now() - startedAt)} ms: ${name} ${target === 'server' ? '' : replica.processName} ${fault.forMs} ms`,
     )
-    made.set(name, (made.get(name) ?? 0) + 1)
+    made += 1
     const all = isServerFault(name) ? replicas.map((each) => each.disturb()) : []
     const harm = isServerFault(name)
       ? () => harmServer(world, name, fault)

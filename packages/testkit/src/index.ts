@@ -2,7 +2,12 @@
 
 export { dropDatabase, withAdmin, withDatabase } from './database/admin.ts'
 export type { DatabaseTemplate } from './database/template.ts'
-export { type CreateDatabaseOptions, createDatabase, type TestDatabase } from './database/test-database.ts'
+export {
+  type CreateDatabaseOptions,
+  createDatabase,
+  openDatabase,
+  type TestDatabase,
+} from './database/test-database.ts'
 export { type BackendChoice, backendsNamed, cancelBackend, terminateBackend } from './faults/backends.ts'
 export { type EventuallyOptions, eventually, Hopeless } from './faults/eventually.ts'
 export { type RandomSource, randomSource } from './faults/random-source.ts'

@@ -1,5 +1,6 @@
 import type { Scenario } from '../scenario.ts'
 import { clusterScenario } from './cluster.ts'
+import { failoverScenario } from './failover.ts'
 import { lockScenario } from './locks.ts'
 
 export const scenarios: readonly Scenario[] = [
@@ -14,6 +15,7 @@ export const scenarios: readonly Scenario[] = [
     pooled: true,
     about: 'leases through PgBouncer in transaction mode',
   }),
+  failoverScenario,
   lockScenario({
     name: 'lock-advisory',
     adapter: 'advisory',
