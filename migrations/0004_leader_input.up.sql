@@ -380,6 +380,14 @@ BEGIN
   RETURN NULL;
 END $$;
 
+-- Whoever may attach these to a table of his own could write what he likes into the log.
+REVOKE ALL ON FUNCTION :"schema".capture_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_truncate() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_notify() FROM PUBLIC;
+
 -- A new owner must be allowed to create in the schema at the moment in which it becomes the owner.
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO coordination_capture;
 ALTER FUNCTION :"schema".capture_key_expression(text, text[]) OWNER TO coordination_capture;
@@ -393,16 +401,6 @@ ALTER FUNCTION :"schema".capture_truncate() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_notify() OWNER TO coordination_capture;
 REVOKE CREATE ON SCHEMA :"schema" FROM coordination_capture;
 GRANT INSERT ON :"schema".changes TO coordination_capture;
-
--- Whoever may attach these to a table of his own could write what he likes into the log.
-SELECT set_config('role', 'coordination_capture', true);
-REVOKE ALL ON FUNCTION :"schema".capture_insert() FROM PUBLIC;
-REVOKE ALL ON FUNCTION :"schema".capture_update() FROM PUBLIC;
-REVOKE ALL ON FUNCTION :"schema".capture_delete() FROM PUBLIC;
-REVOKE ALL ON FUNCTION :"schema".capture_row() FROM PUBLIC;
-REVOKE ALL ON FUNCTION :"schema".capture_truncate() FROM PUBLIC;
-REVOKE ALL ON FUNCTION :"schema".capture_notify() FROM PUBLIC;
-SELECT set_config('role', 'none', true);
 
 INSERT INTO :"schema".schema_versions AS v (package, version, compatible_with)
 VALUES ('leader-input', 1, 1)

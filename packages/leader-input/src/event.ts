@@ -1,0 +1,233 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { QueryError } from '@x/lock-core'
+import type { JsonValue, Operation } from './change-event.ts'
+import { type JsonObject, parseExact, type RowFormat } from './row-format.ts'
+
+/** A row of the log, all of it text: nothing is rounded on the way. */
+export interface LoggedChange {
+  readonly seq: bigint
+  readonly xid: bigint
+  readonly location: string
+  readonly operation: Operation
+  readonly key: string | null
+  readonly oldKey: string | null
+  readonly before: string | null
+  readonly after: string | null
+  /** Microseconds since 1970. */
+  readonly atMicros: string
+}
+
+/** What a reader knows of a table that it follows. */
+export interface FollowedTable {
+  readonly name: string
+  readonly location: string
+  readonly operations: ReadonlySet<string>
+  readonly columns: ReadonlySet<string> | null
+  readonly schema: StandardSchemaV1<unknown, unknown> | null
+  readonly format: RowFormat
+}
+
+/** A change as the handler sees it. Rows are parsed when they are looked at. */
+export class FeedEvent {
+  readonly input: string
+  readonly table: string
+  readonly location: string
+  readonly operation: Operation
+  readonly seq: bigint
+  readonly xid: bigint
+  readonly trigger: string
+  readonly #logged: LoggedChange
+  readonly #followed: FollowedTable
+  #before: JsonObject | null | undefined
+  #after: JsonObject | null | undefined
+  #key: JsonObject | null | undefined
+  readonly #keySuffix: string
+
+  constructor(input: string, logged: LoggedChange, followed: FollowedTable, trigger: string, keySuffix?: string) {
+    this.input = input
+    this.table = followed.name
+    this.location = logged.location
+    this.operation = logged.operation
+    this.seq = logged.seq
+    this.xid = logged.xid
+    this.trigger = trigger
+    this.#logged = logged
+    this.#followed = followed
+    this.#keySuffix = keySuffix ?? `${logged.seq}:${logged.atMicros}`
+  }
+
+  /** The row of the log behind the event. */
+  get logged(): LoggedChange {
+    return this.#logged
+  }
+
+  get before(): JsonObject | null {
+    if (this.#before === undefined) this.#before = this.#row(this.#logged.before)
+    return this.#before
+  }
+
+  get after(): JsonObject | null {
+    if (this.#after === undefined) this.#after = this.#row(this.#logged.after)
+    return this.#after
+  }
+
+  get at(): Date {
+    return new Date(Number(this.#logged.atMicros) / 1_000)
+  }
+
+  get idempotencyKey(): string {
+    return `${this.input}:${this.#keySuffix}`
+  }
+
+  get key(): JsonObject | null {
+    if (this.#key === undefined) this.#key = parseKey(this.#logged.key, this.#followed)
+    return this.#key
+  }
+
+  get oldKey(): JsonObject | null {
+    return parseKey(this.#logged.oldKey, this.#followed)
+  }
+
+  get id(): string | null {
+    return idOf(this.#logged.key)
+  }
+
+  get oversize(): boolean {
+    const { operation, before, after } = this.#logged
+    if (operation === 'truncate') return false
+    return (
+      (operation !== 'delete' && after === null) ||
+      ((operation === 'update' || operation === 'delete') && before === null)
+    )
+  }
+
+  get changed(): readonly string[] {
+    const { before, after } = this
+    if (before === null || after === null) return Object.keys(after ?? before ?? {})
+    const names = new Set([...Object.keys(before), ...Object.keys(after)])
+    return [...names].filter((name) => !same(before[name], after[name]))
+  }
+
+  toRoute(): { location: string; operation: Operation; id: string; trigger: string } {
+    return { location: this.location, operation: this.operation, id: this.id ?? '', trigger: this.trigger }
+  }
+
+  /** Loses nothing: bigints come as strings. */
+  toJSON(): object {
+    const {
+      input,
+      table,
+      location,
+      operation,
+      seq,
+      xid,
+      at,
+      idempotencyKey,
+      trigger,
+      id,
+      key,
+      oldKey,
+      changed,
+      oversize,
+      before,
+      after,
+    } = this
+    return {
+      input,
+      table,
+      location,
+      operation,
+      seq: String(seq),
+      xid: String(xid),
+      at,
+      idempotencyKey,
+      trigger,
+      id,
+      key,
+      oldKey,
+      changed,
+      oversize,
+      before,
+      after,
+    }
+  }
+
+  /**
+   * Parses the rows with the table's schema, where there is one.
+   * @throws {QueryError} never; the schema's issues as an Error for the failure policy
+   */
+  async validate(): Promise<void> {
+    const { schema } = this.#followed
+    if (schema === null) return
+    this.#before = await parsed(schema, this.before, this)
+    this.#after = await parsed(schema, this.after, this)
+  }
+
+  #row(text: string | null): JsonObject | null {
+    if (text === null) return null
+    const row = this.#followed.format.parse(text)
+    const { columns } = this.#followed
+    return columns === null ? row : Object.fromEntries(Object.entries(row).filter(([name]) => columns.has(name)))
+  }
+}
+
+async function parsed(
+  schema: StandardSchemaV1<unknown, unknown>,
+  row: JsonObject | null,
+  event: FeedEvent,
+): Promise<JsonObject | null> {
+  if (row === null) return null
+  const result = await schema['~standard'].validate(row)
+  if (result.issues === undefined) return result.value as JsonObject
+  const issues = result.issues.map(
+    ({ message, path }) =>
+      `${path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.') ?? 'row'}: ${message}`,
+  )
+  throw new QueryError(
+    `${event.location} ${event.id ?? ''}: the row does not fit the table's schema: ${issues.join('; ')}`,
+  )
+}
+
+/** A key of which a column is missing, as after a rename, is no key. */
+function parseKey(text: string | null, { format }: FollowedTable): JsonObject | null {
+  if (text === null) return null
+  const key = format.parse(text.replace(/": /g, '":'))
+  return Object.values(key).includes(null) ? null : key
+}
+
+const singleInteger = /^\{"(?:[^"\\]|\\.)*": (-?[0-9]+)\}$/
+
+/** The key as text, straight from the text of its JSON. */
+export function idOf(key: string | null): string | null {
+  if (key === null) return null
+  const integer = singleInteger.exec(key)
+  if (integer?.[1] !== undefined) return integer[1]
+  const values = Object.values(keyTexts(key))
+  if (values.includes(null)) return null
+  return values.length === 1 ? (values[0] ?? null) : JSON.stringify(values)
+}
+
+/** Equal for equal keys: the numerics 1.0 and 1.00 are one key. */
+export function keyIdentity(key: string | null): string | null {
+  const id = idOf(key)
+  if (id === null || !id.includes('.')) return id
+  return id.replace(/(\.[0-9]*?)0+(?=$|")/g, '$1').replace(/\.(?=$|")/g, '')
+}
+
+function keyTexts(key: string): Record<string, string | null> {
+  // Every number becomes a string before it could be rounded; in the text of a jsonb a number follows ": " or ", " or "[".
+  const exact = key.replace(
+    /("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]*)/g,
+    (_, string: string | undefined, number: string) => string ?? `"${number}"`,
+  )
+  return Object.fromEntries(
+    Object.entries(parseExact(exact)).map(([column, value]: [string, JsonValue]) => [
+      column,
+      value === null ? null : typeof value === 'string' ? value : JSON.stringify(value),
+    ]),
+  )
+}
+
+function same(a: JsonValue | undefined, b: JsonValue | undefined): boolean {
+  return a === b || (typeof a === 'object' && typeof b === 'object' && JSON.stringify(a) === JSON.stringify(b))
+}

@@ -1,0 +1,160 @@
+import { FencedError, HandlerError, type Lock } from '@x/lock-core'
+import type { KyselyPlugin } from 'kysely'
+import type { ChangeEvent } from '../change-event.ts'
+import type { Connection } from '../connections.ts'
+import type { FeedEvent } from '../event.ts'
+import { handlerTransaction } from '../handler-transaction.ts'
+import type { Cursor } from '../log/cursor.ts'
+import { moveValues } from '../log/reader.ts'
+import type { LogStatements } from '../log/statements.ts'
+import type { ChangeHandler, ResolvedOptions } from '../options.ts'
+import type { ParkStatements } from './statements.ts'
+
+/** What a batch needs of its term. */
+export interface BatchContext<DB> {
+  readonly connection: Connection
+  readonly log: LogStatements
+  readonly parking: ParkStatements
+  readonly options: ResolvedOptions
+  readonly plugins: readonly KyselyPlugin[]
+  readonly lock: Lock
+  readonly epoch: bigint
+  readonly revision: bigint
+  readonly lineage: number
+  /** Aborts when the term is over. */
+  readonly signal: AbortSignal
+  readonly handler: ChangeHandler<DB>
+}
+
+/** What one transaction does. */
+export interface BatchWork {
+  readonly events: readonly FeedEvent[]
+  readonly parked: readonly { readonly event: FeedEvent; readonly reason: string | null }[]
+  readonly attempt: number
+  /** Moves the cursor, or only holds the epoch when events are handed over that are not the cursor's. */
+  readonly to: Cursor | null
+  /** Rows of parked events that have been handed over. */
+  readonly unpark?: readonly string[] | undefined
+}
+
+/** The handler, not the database, is the reason why a batch failed. */
+export class HandlerFailure extends Error {
+  constructor(cause: unknown) {
+    super('the handler failed', { cause })
+  }
+}
+
+/**
+ * One transaction: the cursor moves first, for this epoch only; then the handler writes through the same transaction; then
+ * both are committed, or neither. A leader whose time is over cannot commit anything.
+ *
+ * @returns the transactions that the handler itself has changed captured tables in, to be passed over later
+ * @throws {FencedError} @throws {HandlerFailure}
+ */
+export async function commitBatch<DB>(context: BatchContext<DB>, work: BatchWork): Promise<bigint | null> {
+  const { connection, log, options, epoch } = context
+  const limit = options.handlerTimeoutMs
+  await connection.run(`BEGIN; SET LOCAL idle_in_transaction_session_timeout = ${limit + 5_000}`)
+  try {
+    const moved =
+      work.to === null
+        ? await connection.rows(log.holdEpoch, [options.name, epoch.toString()])
+        : await connection.rows(log.move, moveValues(options.name, epoch, context.revision, work.to))
+    if (moved.length === 0) {
+      throw new FencedError(
+        `input ${options.name}: epoch ${epoch} is over, or somebody moved the cursor; the batch was rolled back`,
+      )
+    }
+    for (const { event, reason } of work.parked) await park(context, event, reason)
+    const wrote = work.events.length > 0 && (await runHandler(context, work))
+    if (work.unpark !== undefined) await connection.rows(context.parking.unpark, [work.unpark])
+    const [own] = wrote && !options.ownChanges ? await connection.rows(log.markOwn, [options.name]) : []
+    context.lock.assertHeld()
+    const tag = await connection.run('COMMIT')
+    // An error that the handler swallowed has aborted the transaction, and the server says so only here.
+    if (tag === 'ROLLBACK')
+      throw new HandlerFailure(
+        new HandlerError('a statement of the handler failed, and its error was not passed on', {
+          attempts: work.attempt,
+        }),
+      )
+    return own === undefined ? null : BigInt(String(own[0]))
+  } catch (error) {
+    await rollBack(connection, error)
+    throw error
+  }
+}
+
+/** Without an answer to ROLLBACK the connection is what failed, whatever the handler made of it. */
+async function rollBack(connection: Connection, error: unknown): Promise<void> {
+  // A handler that took too long has cost the connection already.
+  if (connection.isReleased) return
+  try {
+    await connection.run('ROLLBACK')
+  } catch (lost) {
+    connection.release(true)
+    throw error instanceof HandlerFailure ? lost : error
+  }
+}
+
+async function runHandler<DB>(context: BatchContext<DB>, { events, attempt }: BatchWork): Promise<boolean> {
+  const { connection, options, epoch, handler } = context
+  const transaction = handlerTransaction<DB>(connection, context.plugins)
+  const timeout = new AbortController()
+  const signal = AbortSignal.any([context.signal, timeout.signal])
+  let timer: NodeJS.Timeout | undefined
+  const tooLong = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const error = new HandlerError(
+        `the handler of input ${options.name} did not settle within handlerTimeoutMs = ${options.handlerTimeoutMs}`,
+        { attempts: attempt },
+      )
+      timeout.abort(error)
+      // Its statements may still be on the way: only a new connection is free of them.
+      connection.release(true)
+      reject(error)
+    }, options.handlerTimeoutMs)
+  })
+  const handled = transaction.run(async (trx) => {
+    for (const event of events) await event.validate()
+    await handler(events as unknown as readonly ChangeEvent<DB>[], {
+      trx,
+      client: transaction.client,
+      epoch,
+      attempt,
+      signal,
+    })
+  })
+  try {
+    await Promise.race([handled, tooLong])
+  } catch (error) {
+    throw new HandlerFailure(error)
+  } finally {
+    clearTimeout(timer)
+    handled.catch(() => {})
+    transaction.end()
+  }
+  return transaction.used
+}
+
+async function park<DB>(
+  { connection, parking, options, lineage }: BatchContext<DB>,
+  { logged }: FeedEvent,
+  reason: string | null,
+): Promise<void> {
+  const { seq, xid, location, operation, key, oldKey, before, after, atMicros } = logged
+  await connection.rows(parking.park, [
+    options.name,
+    seq.toString(),
+    xid.toString(),
+    location,
+    operation,
+    key,
+    oldKey,
+    before,
+    after,
+    atMicros,
+    lineage,
+    reason,
+  ])
+}

@@ -1,0 +1,123 @@
+import type { ChangeEvent } from '../change-event.ts'
+import type { FeedEvent } from '../event.ts'
+import type { Term } from '../term.ts'
+import type { Delivery } from './deliver.ts'
+
+/** Gives one event away; resolves with whether its taker has asked for the next, which acknowledges it. */
+export type HandOver = (event: FeedEvent, signal: AbortSignal) => Promise<boolean>
+
+/** Acknowledgements are stored together: one that is lost means another delivery, which is what at least once allows. */
+const storeEveryMs = 100
+
+/** Delivers events one by one to an iterator. */
+export async function deliverByHand<DB>(term: Term<DB>, delivery: Delivery, handOver: HandOver): Promise<void> {
+  let storedAt = performance.now()
+  let dirty = false
+  try {
+    for (const event of delivery.events) {
+      await term.whenResumed()
+      if (term.isOver || !(await handOver(event, term.signal))) return
+      term.moved(event === delivery.events.at(-1) ? delivery.end : delivery.cursorAfter(event), 1)
+      dirty = true
+      if (performance.now() - storedAt < storeEveryMs) continue
+      await term.store()
+      dirty = false
+      storedAt = performance.now()
+    }
+  } finally {
+    if (dirty && term.isLeading) await term.store()
+  }
+}
+
+type Waiting = { readonly resolve: (acknowledged: boolean) => void; readonly event: FeedEvent }
+
+/**
+ * An iterator over what a run hands over.
+ * @param start begins the run with its receiving end, and gives its end
+ */
+export function eventIterator<DB>(
+  start: (handOver: HandOver, stop: AbortSignal) => Promise<void>,
+): AsyncIterableIterator<ChangeEvent<DB>> {
+  const stop = new AbortController()
+  let ended: Promise<void> | null = null
+  let failure: { readonly error: unknown } | null = null
+  let isDone = false
+  let offered: Waiting | null = null
+  let taken: Waiting | null = null
+  let wake: (() => void) | null = null
+
+  const handOver: HandOver = (event, signal) =>
+    new Promise((resolve) => {
+      if (signal.aborted || isDone) return resolve(false)
+      const withdraw = (): void => {
+        if (offered === waiting) offered = null
+        if (taken === waiting) taken = null
+        resolve(false)
+      }
+      const waiting: Waiting = {
+        event,
+        resolve: (acknowledged) => {
+          signal.removeEventListener('abort', withdraw)
+          resolve(acknowledged)
+        },
+      }
+      signal.addEventListener('abort', withdraw, { once: true })
+      offered = waiting
+      wake?.()
+    })
+
+  const finish = async (): Promise<void> => {
+    isDone = true
+    taken?.resolve(false)
+    offered?.resolve(false)
+    taken = null
+    offered = null
+    stop.abort()
+    wake?.()
+    await ended?.catch(() => {})
+  }
+
+  return {
+    async next() {
+      taken?.resolve(true)
+      taken = null
+      ended ??= start(handOver, stop.signal).then(
+        () => {
+          isDone = true
+          wake?.()
+        },
+        (error: unknown) => {
+          isDone = true
+          failure = { error }
+          wake?.()
+        },
+      )
+      while (offered === null && !isDone) {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+      wake = null
+      if (failure !== null) {
+        const { error } = failure
+        failure = null
+        throw error
+      }
+      if (offered === null || isDone) return { done: true, value: undefined }
+      taken = offered
+      offered = null
+      return { done: false, value: taken.event as unknown as ChangeEvent<DB> }
+    },
+    async return() {
+      await finish()
+      return { done: true, value: undefined }
+    },
+    async throw(error) {
+      await finish()
+      throw error
+    },
+    [Symbol.asyncIterator]() {
+      return this
+    },
+  }
+}

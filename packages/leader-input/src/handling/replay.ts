@@ -1,0 +1,56 @@
+import type { LoggedChange } from '../event.ts'
+import { loggedChange } from '../log/reader.ts'
+import type { Term } from '../term.ts'
+import { commitBatch, HandlerFailure } from './batch.ts'
+import { BlockedKeys } from './blocked-keys.ts'
+
+const pageSize = 200
+
+/** A parked event with its row in `parked_changes`. */
+interface Parked {
+  readonly rowId: string
+  readonly replay: boolean
+  readonly change: LoggedChange
+}
+
+/**
+ * Hands over the parked events that somebody asked for, in order, under this leader's epoch, each in a transaction of its
+ * own. One that fails again stays, and so does everything behind it on the same keys.
+ */
+export async function replayParked<DB>(term: Term<DB>): Promise<void> {
+  const { options, parking } = term
+  const heldBack = new BlockedKeys()
+  let after = '0'
+  while (!term.isOver) {
+    const connection = await term.connection()
+    const rows = await connection.rows(parking.parkedAfter, [options.name, after, pageSize])
+    for (const { rowId, replay, change } of rows.map(parkedRow)) {
+      after = rowId
+      if (term.isOver) return
+      const event = term.eventOf(change)
+      if (replay && event !== null && !heldBack.blocks(change)) {
+        try {
+          await commitBatch(await term.batchContext(), {
+            events: [event],
+            parked: [],
+            attempt: 1,
+            to: null,
+            unpark: [rowId],
+          })
+          continue
+        } catch (error) {
+          if (!(error instanceof HandlerFailure)) throw error
+          const reason = error.cause instanceof Error ? error.cause.message : String(error.cause)
+          await (await term.connection()).rows(parking.keepParked, [[rowId], reason])
+        }
+      } else if (replay) await (await term.connection()).rows(parking.keepParked, [[rowId], null])
+      heldBack.block(change)
+    }
+    if (rows.length < pageSize) break
+  }
+  await term.readBlocked()
+}
+
+function parkedRow(row: readonly unknown[]): Parked {
+  return { change: loggedChange(row), rowId: String(row[9]), replay: row[10] === 'true' }
+}

@@ -1,0 +1,321 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { ClosedError, ConfigurationError, hasErrorCode, type Lock, type Logger, UnsupportedError } from '@x/lock-core'
+import type { KyselyPlugin } from 'kysely'
+import { findDriftWhileRunning } from './capture/drift.ts'
+import { type InstallReport, install, uninstall } from './capture/install.ts'
+import { captureStatements } from './capture/statements.ts'
+import type { ChangeEvent } from './change-event.ts'
+import { connections } from './connections.ts'
+import { eventIterator } from './handling/iterator.ts'
+import { discardParked, replayWhatIsParked } from './handling/parked.ts'
+import { retryDelayMs } from './handling/retry.ts'
+import { parkStatements } from './handling/statements.ts'
+import type { HealthRecord, InputHealth } from './health.ts'
+import { type Lag, lagStatement, readLag } from './lag.ts'
+import { lead, pollOnly } from './lead.ts'
+import { takeEpoch } from './leadership.ts'
+import { type SeekPosition, seekCursor } from './log/seek.ts'
+import { logStatements } from './log/statements.ts'
+import { checkSchema } from './migrations.ts'
+import { type ChangeHandler, type LeaderInputOptions, resolveOptions } from './options.ts'
+import { type InputParts, Term } from './term.ts'
+
+/** One input: its capture, its cursor, and this process as a candidate to lead it. */
+export interface LeaderInput<DB> extends AsyncDisposable {
+  readonly name: string
+  /**
+   * Makes the database as the options want it: capture on the tables, a cursor that begins now. Idempotent; any number of
+   * replicas may call it at once. Says what it changed.
+   * @throws {ConfigurationError} for a table that does not exist or cannot be captured
+   * @throws {SchemaError} when `migrate(pool)` has not been run
+   */
+  install(): Promise<InstallReport>
+  /** Takes the input away, with its cursor and what it has parked; other inputs keep what they need. */
+  uninstall(): Promise<InstallReport>
+  /**
+   * Campaigns, leads when it is its turn, and hands each change to `handler`, in order, in the transaction that moves the
+   * cursor. Survives lost databases and lost locks; resolves when `signal` aborts or the input is closed.
+   * @throws {ConfigurationError} when the input is not installed, or is running already
+   * @throws {SchemaError} when the schema does not fit, or was restored into another server
+   */
+  run(handler: ChangeHandler<DB>, options?: { signal?: AbortSignal | undefined }): Promise<void>
+  /**
+   * The changes one by one, for effects outside of the database: at least once. Asking for the next event acknowledges the
+   * previous one; `break` and `throw` acknowledge nothing more.
+   */
+  events(options?: { signal?: AbortSignal | undefined }): AsyncIterableIterator<ChangeEvent<DB>>
+  /** What this process knows, without asking the database. */
+  health(): InputHealth
+  /** How far the input is behind, measured against the log. */
+  lag(): Promise<Lag>
+  /**
+   * Asks the leader, whichever replica it is, to hand parked events to its handler again, in order; resolves when it has
+   * tried all of them.
+   */
+  replayParked(filter?: {
+    location?: string | undefined
+    id?: string | undefined
+    limit?: number | undefined
+  }): Promise<{ readonly replayed: number; readonly stillParked: number }>
+  /** Throws parked events away; gives their number. */
+  discardParked(filter: { location?: string | undefined; id?: string | undefined }): Promise<number>
+  /** Moves the cursor by hand, and acknowledges a gap. */
+  seek(position: SeekPosition): Promise<void>
+  /** Handles no more until `resume()`; stays leader. */
+  pause(): void
+  resume(): void
+  /** After a restore into another server, or with `upgraded` after pg_upgrade. */
+  rebase(options?: { upgraded?: boolean | undefined }): Promise<void>
+  /** Stops what runs, and ends a pool that was opened here. Idempotent. */
+  close(): Promise<void>
+}
+
+/**
+ * An input that turns the changes of tables into events, which one replica at a time handles, in order: with effects
+ * exactly once when they are written to the same database through `trx`, at least once elsewhere.
+ *
+ * @throws {ConfigurationError}
+ * @example
+ * const input = createLeaderInput<Shop>({ pool, locker, name: 'totals', tables: ['orders'] })
+ * await input.install()
+ * await input.run(async (events, { trx }) => {
+ *   for (const event of events) await addToTotals(trx, event)
+ * })
+ */
+export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInput<DB> {
+  const options = { ...resolveOptions(given), logger: given.logger }
+  const applicationName = `leader-input/${options.name}`.slice(0, 63)
+  const conns = connections({ pool: given.pool, connectionString: given.connectionString }, applicationName)
+  const log = logStatements(options.schema)
+  const capture = captureStatements(options.schema)
+  const parking = parkStatements(options.schema)
+  const lagOf = lagStatement(options.schema)
+  const plugins: readonly KyselyPlugin[] = given.db?.getExecutor().plugins ?? []
+  const health: HealthRecord = { status: 'stopped', epoch: null, lastError: null, drift: [] }
+  const closing = new AbortController()
+  let running: Promise<void> | null = null
+  let paused = false
+
+  const assertOpen = (): void => {
+    if (closing.signal.aborted) throw new ClosedError('leader input')
+  }
+  const checked = async (): Promise<void> => {
+    assertOpen()
+    await conns.use((connection) =>
+      checkSchema({ query: (statement, values) => connection.rows(statement, values) as never }, options.schema),
+    )
+  }
+
+  const campaign = async (parts: InputParts<DB>, signal: AbortSignal): Promise<void> => {
+    const { locker } = options
+    const lock = await acquireLead(locker, options, signal)
+    try {
+      await leadUnder(parts, lock, signal)
+    } finally {
+      health.status = 'standby'
+      health.epoch = null
+      await release(lock, options)
+    }
+  }
+
+  const leadUnder = async (parts: InputParts<DB>, lock: Lock, signal: AbortSignal): Promise<void> => {
+    const connection = await conns.connect()
+    const termSignal = AbortSignal.any([signal, lock.signal])
+    let term: Term<DB> | null = null
+    const onLost = (): void => {
+      if (term === null) connection.release(true)
+      else term.abandon()
+    }
+    lock.signal.addEventListener('abort', onLost, { once: true })
+    try {
+      const durableTokens = options.locker.capabilities.fencing === 'durable'
+      const stored = await takeEpoch(connection, log, {
+        name: options.name,
+        lock,
+        durableTokens,
+        logger: options.logger,
+      })
+      term = new Term(parts, lock, connection, stored, termSignal)
+      health.status = 'leading'
+      health.epoch = stored.epoch
+      options.logger?.info({ input: options.name, epoch: stored.epoch.toString() }, 'leading')
+      await lead(term, pollOnly)
+    } catch (error) {
+      // What fails because the time is over is not a failure.
+      if (!termSignal.aborted) throw error
+    } finally {
+      lock.signal.removeEventListener('abort', onLost)
+      if (term === null) connection.release()
+      else term.release()
+    }
+  }
+
+  const start = async (
+    handler: ChangeHandler<DB>,
+    signal: AbortSignal,
+    mode: Pick<InputParts<DB>, 'handOver'>,
+  ): Promise<void> => {
+    const parts: InputParts<DB> = {
+      connections: conns,
+      options,
+      plugins,
+      log,
+      capture,
+      parking,
+      health,
+      handler,
+      handOver: mode.handOver,
+      isPaused: () => paused,
+    }
+    health.status = 'standby'
+    let failures = 0
+    let schemaChecked = false
+    try {
+      while (!signal.aborted) {
+        const startedAt = performance.now()
+        try {
+          if (!schemaChecked) await checked()
+          schemaChecked = true
+          await campaign(parts, signal)
+        } catch (error) {
+          if (signal.aborted) return
+          if (isFatal(error)) throw error
+          failures = performance.now() - startedAt > 10_000 ? 1 : failures + 1
+          health.lastError = error
+          options.logger?.warn({ input: options.name, err: error }, 'the term ended; campaigning again')
+          await delay(Math.min(2_000, retryDelayMs(failures, Math.random)), undefined, { signal }).catch(() => {})
+        }
+      }
+    } finally {
+      health.status = 'stopped'
+      health.epoch = null
+    }
+  }
+
+  const run = (
+    handler: ChangeHandler<DB>,
+    signal: AbortSignal | undefined,
+    handOver: InputParts<DB>['handOver'],
+  ): Promise<void> => {
+    assertOpen()
+    if (running !== null) {
+      throw new ConfigurationError(
+        `input ${options.name} is running already: stop run() or events() first, or create another input`,
+      )
+    }
+    const ending = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal])
+    const ended = start(handler, ending, { handOver }).finally(() => {
+      running = null
+    })
+    running = ended
+    return ended
+  }
+
+  return {
+    name: options.name,
+    async install() {
+      await checked()
+      return install(conns, capture, options)
+    },
+    async uninstall() {
+      await checked()
+      return uninstall(conns, capture, options)
+    },
+    async run(handler, { signal } = {}) {
+      if (typeof handler !== 'function') throw new ConfigurationError('run: expected a handler function')
+      await run(handler, signal, null)
+    },
+    events({ signal } = {}) {
+      assertOpen()
+      return eventIterator<DB>((handOver, stop) =>
+        run(() => {}, signal === undefined ? stop : AbortSignal.any([signal, stop]), handOver),
+      )
+    },
+    health: () => ({ ...health }),
+    async lag() {
+      assertOpen()
+      return conns.use(async (connection) => {
+        const drift = await findDriftWhileRunning(connection, capture, options)
+        return readLag(connection, lagOf, options.name, drift.lines)
+      })
+    },
+    async replayParked(filter = {}) {
+      assertOpen()
+      return replayWhatIsParked(conns, parking, options.name, filter, closing.signal)
+    },
+    async discardParked(filter) {
+      assertOpen()
+      return discardParked(conns, parking, options.name, filter)
+    },
+    async seek(position) {
+      assertOpen()
+      await seekCursor(conns, log, options.name, position)
+    },
+    pause() {
+      paused = true
+    },
+    resume() {
+      paused = false
+    },
+    async rebase() {
+      assertOpen()
+      throw new UnsupportedError('rebase() is not there yet')
+    },
+    async close() {
+      closing.abort(new ClosedError('leader input'))
+      await running?.catch(() => {})
+      await conns.close()
+    },
+    async [Symbol.asyncDispose]() {
+      await this.close().catch(() => {})
+    },
+  }
+}
+
+/** A lock that cannot be released ends by itself, and the error underneath is the one to report. */
+async function release(
+  lock: Lock,
+  { name, logger }: { readonly name: string; readonly logger: Logger | undefined },
+): Promise<void> {
+  try {
+    await lock[Symbol.asyncDispose]()
+  } catch (error) {
+    logger?.warn({ input: name, err: error }, 'could not release the lock')
+  }
+}
+
+async function acquireLead(
+  locker: LeaderInputOptions<unknown>['locker'],
+  options: {
+    readonly lockKey: string
+    readonly takeoverMs: number
+    readonly name: string
+    readonly logger: Logger | undefined
+  },
+  signal: AbortSignal,
+): Promise<Lock> {
+  try {
+    return await locker.acquire(options.lockKey, {
+      signal,
+      metadata: { input: options.name },
+      // Locks without leases live as long as their session, which is as good as can be.
+      ...(locker.capabilities.lease ? { ttlMs: options.takeoverMs } : {}),
+    })
+  } catch (error) {
+    if (!hasErrorCode(error, 'CLOSED')) throw error
+    throw new ConfigurationError('option locker: it is closed; pass one that lives as long as the input', {
+      option: 'locker',
+      cause: error,
+    })
+  }
+}
+
+/** What no waiting will heal. */
+function isFatal(error: unknown): boolean {
+  return (
+    hasErrorCode(error, 'INVALID_OPTIONS') ||
+    hasErrorCode(error, 'SCHEMA_MISSING') ||
+    hasErrorCode(error, 'SCHEMA_OUTDATED') ||
+    hasErrorCode(error, 'SCHEMA_NEWER')
+  )
+}

@@ -1,0 +1,34 @@
+import { ConfigurationError } from '@x/lock-core'
+import type { Connections } from '../connections.ts'
+import { notInstalled } from '../leadership.ts'
+import type { LogStatements } from './statements.ts'
+
+/** `start`: everything that the log still has. `now`: nothing of it. `seq`: what has a higher number than this. */
+export type SeekPosition = 'now' | 'start' | { seq: bigint }
+
+/**
+ * Moves the cursor without being its leader, who notices by the revision and reads it anew. What is committed after the
+ * seek comes whatever its number: numbers decide only about what was visible at the seek.
+ */
+export async function seekCursor(
+  connections: Connections,
+  statements: LogStatements,
+  name: string,
+  position: SeekPosition,
+): Promise<void> {
+  if (position !== 'now' && position !== 'start' && typeof position?.seq !== 'bigint') {
+    throw new ConfigurationError("seek: expected 'now', 'start' or { seq: bigint }", { option: 'position' })
+  }
+  await connections.use(async (connection) => {
+    // Before the snapshot of the next statement, see cursors.lo.
+    const [probed] = await connection.rows(statements.probe)
+    const lo = probed?.[1]
+    const [moved] =
+      position === 'now'
+        ? await connection.rows(statements.seekNow, [name, lo])
+        : position === 'start'
+          ? await connection.rows(statements.seekStart, [name])
+          : await connection.rows(statements.seekNumber, [name, position.seq.toString(), lo])
+    if (moved === undefined) throw notInstalled(name)
+  })
+}

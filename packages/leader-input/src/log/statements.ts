@@ -1,0 +1,159 @@
+import { quoteIdentifier, type Statement } from '@x/pg-session'
+
+/** The statements that read the log and move the cursor. */
+export interface LogStatements {
+  /** What the world looks like: the snapshot, and a bound above all numbers that are visible in it. Parameters: none. */
+  readonly probe: Statement
+  /** One page of a window, in the order of the log, and of how many rows it would be but for the limit of bytes. */
+  readonly page: Statement
+  /** A transaction id above all that were given out before. Parameters: none. */
+  readonly ownXid: Statement
+  /** Types of the columns, as far as they matter for JSON. Parameters: oids. */
+  readonly columnTypes: Statement
+  /** The cursor as it stands. Parameters: name. */
+  readonly readCursor: Statement
+  /** Makes a leader by its lock's token, unless a later leader was here. Parameters: name, token. */
+  readonly claimByToken: Statement
+  /** Makes a leader without a token: the epoch after the last. Parameters: name. */
+  readonly claimNext: Statement
+  /** Moves the cursor for its leader only: no row for anyone else, and none once somebody has moved it by hand. */
+  readonly move: Statement
+  /** Fences without moving. Parameters: name, epoch. */
+  readonly holdEpoch: Statement
+  /** Remembers that this transaction's changes come from the handler itself. Parameters: name. */
+  readonly markOwn: Statement
+  /** Parameters: name, bound of the numbers drawn. */
+  readonly seekNow: Statement
+  /** Parameters: name. */
+  readonly seekStart: Statement
+  /** Parameters: name, number, bound of the numbers drawn. */
+  readonly seekNumber: Statement
+  /** The backend that holds the cursor's row, when there is one. Parameters: name. */
+  readonly cursorHolder: Statement
+}
+
+/** The last number drawn: a sequence that was never used says its first one too. */
+export const drawn = '(last_value - CASE WHEN is_called THEN 0 ELSE 1 END)::text'
+
+const cursorColumns = `
+  epoch::text, revision::text, snap_prev::text, lo::text, snap_next::text, last_seq::text, hi::text, next_lo::text,
+  array_to_string(own_xids, ','), lineage::text, gap_from::text, gap_to::text, backfill::text,
+  (system_identifier = (SELECT c.system_identifier FROM pg_control_system() c))::text`
+
+export function logStatements(schema: string): LogStatements {
+  const at = quoteIdentifier(schema)
+  const fresh = `revision = revision + 1, moved_at = clock_timestamp(), snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL,
+                    own_xids = '{}', gap_from = NULL, gap_to = NULL`
+  const columns = 'c.seq, c.xid, c.relation, c.operation, c.key, c.old_key, c.before, c.after, c.at'
+  return {
+    probe: {
+      name: 'input_probe',
+      // The snapshot is taken before the sequence is read: whatever is visible in it has drawn its number by then.
+      text: `SELECT pg_current_snapshot()::text, ${drawn} FROM ${at}.changes_seq_seq`,
+    },
+    page: {
+      name: 'input_page',
+      // "(...) IS TRUE" keeps the conditions on xid away from the planner: by number, from lo on, is the one path that
+      // stays good whatever the statistics say. Transactions that finished late come from behind lo, one by one.
+      text: `
+        WITH page AS (
+          (SELECT ${columns}
+             FROM ${at}.changes c
+            WHERE c.seq > $1 AND c.seq <= $2
+              AND (c.xid >= $3::xid8 AND c.xid < $4::xid8 AND c.xid <> ALL ($5::xid8[]) AND c.lineage = $8) IS TRUE
+              AND (c.relation = ANY ($9::text[])) IS TRUE
+            ORDER BY c.seq LIMIT $10)
+          UNION ALL
+          (SELECT c.*
+             FROM unnest($6::xid8[]) AS late (xid),
+                  LATERAL (SELECT ${columns}
+                             FROM ${at}.changes c
+                            WHERE c.xid = late.xid AND c.seq > $7
+                              AND (c.lineage = $8 AND c.relation = ANY ($9::text[])) IS TRUE
+                            ORDER BY c.xid, c.seq LIMIT $10) c)
+          ORDER BY seq LIMIT $10
+        ), sized AS (
+          SELECT page.*,
+                 sum(CASE WHEN coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) < 1900
+                          THEN coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0)
+                          ELSE coalesce(octet_length(before::text), 0) + coalesce(octet_length(after::text), 0)
+                     END) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes,
+                 row_number() OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS place,
+                 count(*) OVER () AS total
+            FROM page
+        )
+        SELECT s.seq::text, s.xid::text, s.relation, s.operation, s.key::text, s.old_key::text, s.before::text, s.after::text,
+               (extract(epoch FROM s.at) * 1000000)::bigint::text, s.total::text
+          FROM sized s WHERE s.bytes <= $11 OR s.place = 1 ORDER BY s.seq`,
+    },
+    ownXid: { name: 'input_own_xid', text: 'SELECT pg_current_xact_id()::text' },
+    columnTypes: {
+      name: 'input_column_types',
+      // Domains and arrays are followed down to what they are made of.
+      text: `
+        WITH RECURSIVE made_of (relation, place, name, type) AS (
+          SELECT a.attrelid, a.attnum, a.attname, a.atttypid FROM pg_attribute a
+           WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+          UNION ALL
+          SELECT m.relation, m.place, m.name, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END
+            FROM made_of m JOIN pg_type t ON t.oid = m.type
+           WHERE t.typtype = 'd' OR (t.typcategory = 'A' AND t.typelem <> 0)
+        )
+        SELECT m.relation::text, m.name, bool_or(m.type IN ('bigint'::regtype, 'numeric'::regtype))::text,
+               bool_and(t.typcategory <> 'A' AND t.typtype IN ('b', 'd', 'e', 'r') AND t.oid NOT IN ('json'::regtype, 'jsonb'::regtype)
+                        AND (t.oid < 16384 OR t.typtype <> 'b'))::text
+          FROM made_of m JOIN pg_type t ON t.oid = m.type GROUP BY m.relation, m.place, m.name ORDER BY m.relation, m.place`,
+    },
+    readCursor: {
+      name: 'input_read_cursor',
+      text: `SELECT ${cursorColumns} FROM ${at}.cursors WHERE name = $1`,
+    },
+    claimByToken: {
+      name: 'input_claim_by_token',
+      text: `UPDATE ${at}.cursors SET epoch = $2 WHERE name = $1 AND epoch < $2 RETURNING ${cursorColumns}`,
+    },
+    claimNext: {
+      name: 'input_claim_next',
+      text: `UPDATE ${at}.cursors SET epoch = epoch + 1 WHERE name = $1 RETURNING ${cursorColumns}`,
+    },
+    move: {
+      name: 'input_move',
+      text: `UPDATE ${at}.cursors
+                SET snap_prev = $4, lo = $5, snap_next = $6, last_seq = coalesce($7, 0), hi = $8, next_lo = $9,
+                    own_xids = $10::xid8[], backfill = $11::jsonb, moved_at = clock_timestamp()
+              WHERE name = $1 AND epoch = $2 AND revision = $3 RETURNING 1`,
+    },
+    holdEpoch: {
+      name: 'input_hold_epoch',
+      text: `UPDATE ${at}.cursors SET moved_at = clock_timestamp() WHERE name = $1 AND epoch = $2 RETURNING 1`,
+    },
+    markOwn: {
+      name: 'input_mark_own',
+      text: `UPDATE ${at}.cursors SET own_xids = own_xids || pg_current_xact_id()
+              WHERE name = $1 AND EXISTS (SELECT FROM ${at}.changes c WHERE c.xid = pg_current_xact_id())
+              RETURNING pg_current_xact_id()::text`,
+    },
+    seekNow: {
+      name: 'input_seek_now',
+      text: `UPDATE ${at}.cursors SET ${fresh}, snap_prev = pg_current_snapshot(), lo = $2 WHERE name = $1 RETURNING 1`,
+    },
+    seekStart: {
+      name: 'input_seek_start',
+      text: `UPDATE ${at}.cursors SET ${fresh}, snap_prev = '3:3:', lo = 0 WHERE name = $1 RETURNING 1`,
+    },
+    seekNumber: {
+      name: 'input_seek_number',
+      // Only the window up to now is cut by number: what commits later may have a lower one, and is new all the same.
+      text: `UPDATE ${at}.cursors
+                SET ${fresh}, snap_prev = '3:3:', lo = 0, snap_next = pg_current_snapshot(), last_seq = $2, next_lo = $3,
+                    hi = (SELECT (${drawn})::bigint FROM ${at}.changes_seq_seq)
+              WHERE name = $1 RETURNING 1`,
+    },
+    cursorHolder: {
+      name: 'input_cursor_holder',
+      // Whoever updated the row and has not finished stands in its xmax.
+      text: `SELECT l.pid FROM ${at}.cursors c JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = c.xmax
+              WHERE c.name = $1 AND l.granted AND l.mode = 'ExclusiveLock' AND l.pid <> pg_backend_pid()`,
+    },
+  }
+}

@@ -1,0 +1,67 @@
+import type { JsonValue } from './change-event.ts'
+
+/** A row as it comes out of JSON. */
+export type JsonObject = { readonly [column: string]: JsonValue }
+
+/** How the JSON text of a table's rows becomes objects without rounding anything. */
+export interface RowFormat {
+  parse(text: string): JsonObject
+}
+
+/**
+ * The columns whose numbers stay text (bigint, numeric, and arrays and domains over them), as the driver gives them.
+ * @param flat no column holds arrays, composites or JSON, in which the names of columns could come again
+ */
+export function rowFormat(exact: readonly string[], flat: boolean): RowFormat {
+  if (exact.length === 0) return { parse: parseExact }
+  if (!flat) {
+    const columns: ReadonlySet<string> = new Set(exact)
+    return { parse: (text) => parseColumns(text, columns) }
+  }
+  // In a flat row `"column":` cannot stand inside a value: there its quotes would be escaped.
+  const names = exact.map((column) => JSON.stringify(column).replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
+  const numbers = new RegExp(`((?:${names.join('|')}):)(-?[0-9][0-9.eE+-]*)`, 'g')
+  return { parse: (text) => parseExact(text.replace(numbers, '$1"$2"')) }
+}
+
+/** Sixteen digits in a row, anywhere: the text may hold an integer that a number cannot. */
+const manyDigits = /[0-9]{16}/
+
+/** JSON in which integers that a number cannot hold come as strings. */
+export function parseExact(text: string): JsonObject {
+  return manyDigits.test(text) ? parseColumns(text, none) : parseBoundary(text)
+}
+
+const none: ReadonlySet<string> = new Set()
+
+function parseColumns(text: string, columns: ReadonlySet<string>): JsonObject {
+  // By the object or array that holds them. Which of the holders is the row itself is known only at the end.
+  const sources = new Map<unknown, Map<string, string>>()
+  const root = parseBoundary(text, function (this: unknown, key, value, context) {
+    const source = context?.source
+    if (typeof value !== 'number' || source === undefined) return value
+    if (Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?[0-9]+$/.test(source)) return source
+    if (columns.has(key) || Array.isArray(this)) {
+      const known = sources.get(this) ?? new Map<string, string>()
+      sources.set(this, known.set(key, source))
+    }
+    return value
+  })
+  const asText = (holder: unknown, key: string, value: JsonValue): JsonValue => {
+    if (typeof value === 'number') return sources.get(holder)?.get(key) ?? value
+    return Array.isArray(value) ? value.map((element, i) => asText(value, String(i), element)) : value
+  }
+  const row: { [column: string]: JsonValue } = { ...root }
+  for (const column of columns) {
+    const value = root[column]
+    if (value !== undefined) row[column] = asText(root, column, value)
+  }
+  return row
+}
+
+type Reviver = (this: unknown, key: string, value: unknown, context?: { readonly source?: string }) => unknown
+
+/** The text is `to_json` of a row, or a key: an object. The compiler does not know of the reviver's third argument yet. */
+function parseBoundary(text: string, reviver?: Reviver): JsonObject {
+  return JSON.parse(text, reviver as Parameters<typeof JSON.parse>[1]) as JsonObject
+}

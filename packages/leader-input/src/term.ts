@@ -1,0 +1,245 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { FeedGapError, FencedError, type Lock, type Logger, SchemaError } from '@x/lock-core'
+import type { KyselyPlugin } from 'kysely'
+import type { CaptureStatements } from './capture/statements.ts'
+import type { CapturedTable } from './capture/tables.ts'
+import { triggerPrefix } from './capture/triggers.ts'
+import type { Connection, Connections } from './connections.ts'
+import { FeedEvent, type FollowedTable, type LoggedChange } from './event.ts'
+import type { BatchContext } from './handling/batch.ts'
+import { BlockedKeys } from './handling/blocked-keys.ts'
+import type { HandOver } from './handling/iterator.ts'
+import type { ParkStatements } from './handling/statements.ts'
+import type { HealthRecord } from './health.ts'
+import type { Cursor, StoredCursor } from './log/cursor.ts'
+import { moveValues } from './log/reader.ts'
+import type { LogStatements } from './log/statements.ts'
+import type { ChangeHandler, ResolvedOptions } from './options.ts'
+import { rowFormat } from './row-format.ts'
+
+/** What outlives a term. */
+export interface InputParts<DB> {
+  readonly connections: Connections
+  readonly options: ResolvedOptions & { readonly logger: Logger | undefined }
+  readonly plugins: readonly KyselyPlugin[]
+  readonly log: LogStatements
+  readonly capture: CaptureStatements
+  readonly parking: ParkStatements
+  readonly health: HealthRecord
+  readonly handler: ChangeHandler<DB>
+  /** Where events go one by one instead; null for the handler. */
+  readonly handOver: HandOver | null
+  /** Whether the caller has called pause(). */
+  isPaused(): boolean
+}
+
+/** One time of leading: from the epoch taken to the lock lost, the caller's end, or a failed connection. */
+export class Term<DB> {
+  readonly options: InputParts<DB>['options']
+  readonly parking: ParkStatements
+  readonly parts: InputParts<DB>
+  readonly signal: AbortSignal
+  blocked: BlockedKeys = new BlockedKeys()
+  readonly #lock: Lock
+  readonly #stored: StoredCursor
+  #cursor: Cursor
+  #connection: Connection
+  #followed: ReadonlyMap<string, FollowedTable> = new Map()
+  #delivered = 0
+
+  constructor(parts: InputParts<DB>, lock: Lock, connection: Connection, stored: StoredCursor, signal: AbortSignal) {
+    this.parts = parts
+    this.options = parts.options
+    this.parking = parts.parking
+    this.signal = signal
+    this.#lock = lock
+    this.#connection = connection
+    this.#stored = stored
+    this.#cursor = stored
+  }
+
+  get cursor(): Cursor {
+    return this.#cursor
+  }
+
+  get epoch(): bigint {
+    return this.#stored.epoch
+  }
+
+  get lineage(): number {
+    return this.#stored.lineage
+  }
+
+  get locations(): readonly string[] {
+    return [...this.#followed.keys()]
+  }
+
+  /** Events handled so far. */
+  get delivered(): number {
+    return this.#delivered
+  }
+
+  get isOver(): boolean {
+    return this.signal.aborted || !this.#lock.isHeld()
+  }
+
+  /** The lock is held, whether or not the caller wants to stop. */
+  get isLeading(): boolean {
+    return this.#lock.isHeld()
+  }
+
+  /** The term's connection; a new one when the handler has cost it the last. */
+  async connection(): Promise<Connection> {
+    if (this.#connection.isReleased) this.#connection = await this.parts.connections.connect()
+    return this.#connection
+  }
+
+  /** Ends what is under way: the lock is gone, and every answer comes too late. */
+  abandon(): void {
+    this.#connection.release(true)
+  }
+
+  release(): void {
+    this.#connection.release()
+  }
+
+  async batchContext(): Promise<BatchContext<DB>> {
+    const { log, parking, options, plugins, handler } = this.parts
+    return {
+      connection: await this.connection(),
+      log,
+      parking,
+      options,
+      plugins,
+      handler,
+      lock: this.#lock,
+      epoch: this.epoch,
+      revision: this.#stored.revision,
+      lineage: this.lineage,
+      signal: this.signal,
+    }
+  }
+
+  /** Refuses to go on where going on would lose or invent changes silently. */
+  check(): FeedGapError | null {
+    const { sameServer, gap } = this.#stored
+    if (!sameServer) {
+      throw new SchemaError(
+        'SCHEMA_OUTDATED',
+        `input ${this.options.name}: the log was written by another server (its system identifier differs), where transaction ids meant something else; expected the same server, or rebase() after a restore ({ upgraded: true } after pg_upgrade)`,
+      )
+    }
+    if (gap === null) return null
+    return new FeedGapError(
+      `input ${this.options.name}: changes ${gap.fromSeq} to ${gap.toSeq} were dropped over the retention cap before they were handled; rebuild what depends on them, then seek('now') or seek('start')`,
+      gap,
+    )
+  }
+
+  /** The cursor has moved, and the database agrees. */
+  moved(cursor: Cursor, events: number): void {
+    this.#cursor = cursor
+    this.#delivered += events
+  }
+
+  /** Nothing was there to handle: the cursor is ahead of the one in the database, which follows with the next batch. */
+  advance(cursor: Cursor): void {
+    this.#cursor = cursor
+  }
+
+  /** Makes the database agree without a batch. */
+  async store(): Promise<void> {
+    const connection = await this.connection()
+    const moved = await connection.rows(
+      this.parts.log.move,
+      moveValues(this.options.name, this.epoch, this.#stored.revision, this.#cursor),
+    )
+    if (moved.length === 0)
+      throw new FencedError(`input ${this.options.name}: epoch ${this.epoch} is over, or somebody moved the cursor`)
+  }
+
+  /** An event of a change that this input follows; null for any other. */
+  eventOf(change: LoggedChange): FeedEvent | null {
+    const followed = this.#followed.get(change.location)
+    if (followed === undefined || !followed.operations.has(change.operation)) return null
+    if (!this.options.ownChanges && this.#cursor.ownXids.includes(change.xid)) return null
+    return new FeedEvent(this.options.name, change, followed, triggerPrefix(this.options.schema) + change.operation)
+  }
+
+  followed(location: string): FollowedTable | undefined {
+    return this.#followed.get(location)
+  }
+
+  /** Takes in what the catalog says of the tables. */
+  async follow(tables: readonly CapturedTable[]): Promise<void> {
+    const connection = await this.connection()
+    const rows = await connection.rows(this.parts.log.columnTypes, [tables.map((table) => table.oid)])
+    this.#followed = new Map(
+      tables.map(({ oid, location, name, wish }) => {
+        const columns = rows.filter((row) => row[0] === oid)
+        const exact = columns.filter((row) => row[2] === 'true').map((row) => String(row[1]))
+        return [
+          location,
+          {
+            name,
+            location,
+            operations: new Set<string>(wish.operations),
+            columns: wish.columns === null ? null : new Set(wish.columns),
+            schema: wish.schema,
+            format: rowFormat(
+              exact,
+              columns.every((row) => row[3] === 'true'),
+            ),
+          },
+        ]
+      }),
+    )
+  }
+
+  async readBlocked(): Promise<void> {
+    const rows = await (await this.connection()).rows(this.parking.blocked, [this.options.name])
+    const blocked = new BlockedKeys()
+    for (const [location, operation, key, oldKey] of rows as (string | null)[][]) {
+      blocked.block({
+        location: location ?? '',
+        operation: operation as LoggedChange['operation'],
+        key: key ?? null,
+        oldKey: oldKey ?? null,
+      })
+    }
+    this.blocked = blocked
+  }
+
+  succeeded(): void {
+    const { health } = this.parts
+    health.status = 'leading'
+    health.lastError = null
+  }
+
+  failed(cause: unknown, finally_: boolean): void {
+    this.parts.health.lastError = cause
+    this.options.logger?.[finally_ ? 'error' : 'warn']({ input: this.options.name, err: cause }, 'the handler failed')
+  }
+
+  halted(error: unknown): void {
+    const { health } = this.parts
+    health.status = 'halted'
+    health.lastError = error
+  }
+
+  /** Waits; ends early when the term does. */
+  async pause(ms: number): Promise<void> {
+    const until = performance.now() + ms
+    do {
+      // In steps: a lock with a lease ends silently.
+      await delay(Math.min(100, Math.max(0, until - performance.now())), undefined, {
+        signal: this.signal,
+        ref: true,
+      }).catch(() => {})
+    } while (!this.isOver && performance.now() < until)
+  }
+
+  async whenResumed(): Promise<void> {
+    while (this.parts.isPaused() && !this.isOver) await this.pause(50)
+  }
+}

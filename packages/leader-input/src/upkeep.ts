@@ -1,0 +1,60 @@
+import { type Drift, findDrift, findDriftWhileRunning } from './capture/drift.ts'
+import { alignTriggers, underLock } from './capture/install.ts'
+import { replayParked } from './handling/replay.ts'
+import type { Cursor } from './log/cursor.ts'
+import type { Term } from './term.ts'
+
+/** What a leader does once a second besides handling. */
+export interface Upkeep {
+  /** Before the first batch. */
+  begin(): Promise<void>
+  /** Does what is due, if anything is. */
+  whenDue(): Promise<void>
+}
+
+const periodMs = 1_000
+/** An idle cursor is stored this often, so that the log can be pruned. */
+const storeMs = 10_000
+
+export function upkeep<DB>(term: Term<DB>): Upkeep {
+  const { parts, options } = term
+  let dueAt = performance.now() + periodMs
+  let stored: Cursor = term.cursor
+  let storedAt = performance.now()
+
+  const takeIn = async (drift: Drift): Promise<void> => {
+    if (drift.tables.length > 0) await term.follow(drift.tables)
+    if (drift.lines.join() !== parts.health.drift.join() && drift.lines.length > 0) {
+      options.logger?.error({ input: options.name, drift: drift.lines }, 'capture is not as it should be')
+    }
+    parts.health.drift = drift.lines
+    for (const table of drift.newPartitions) {
+      const notes = await underLock(parts.connections, parts.capture, options.schema, (connection) =>
+        alignTriggers(connection, parts.capture, table, options.schema),
+      )
+      options.logger?.warn(
+        { input: options.name, created: notes.created },
+        'added capture to new partitions; what was written to them directly before is not in the log',
+      )
+    }
+  }
+  return {
+    async begin() {
+      await takeIn(await findDrift(await term.connection(), parts.capture, options))
+      await term.readBlocked()
+    },
+    async whenDue() {
+      if (performance.now() < dueAt) return
+      await takeIn(await findDriftWhileRunning(await term.connection(), parts.capture, options))
+      const [wanted] = await (await term.connection()).rows(term.parking.replayWanted, [options.name])
+      if (wanted?.[0] === 'true') await replayParked(term)
+      else await term.readBlocked()
+      if (term.cursor !== stored && performance.now() - storedAt > storeMs) {
+        await term.store()
+        stored = term.cursor
+        storedAt = performance.now()
+      }
+      dueAt = performance.now() + periodMs
+    },
+  }
+}

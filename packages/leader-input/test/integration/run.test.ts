@@ -1,0 +1,99 @@
+import { eventually } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import { expect, it } from 'vitest'
+import { collect, shopInput, shopTemplate } from '../support/shop.ts'
+
+const database = useDatabase({ template: shopTemplate })
+
+it('delivers creates, updates, deletes and a truncate of committed transactions, in order, with both rows', async () => {
+  const pool = database.pool()
+  await using input = shopInput(pool)
+  await input.install()
+  const { events, stop } = collect(input)
+  await pool.query(`INSERT INTO orders (customer, cents) VALUES ('ada', 100), ('bob', 200)`)
+  await pool.query("BEGIN; INSERT INTO orders (customer, cents) VALUES ('eve', 1); ROLLBACK")
+  await pool.query('UPDATE orders SET cents = 150 WHERE id = 1')
+  await pool.query('UPDATE orders SET id = 7 WHERE id = 2')
+  await pool.query('DELETE FROM orders WHERE id = 7')
+  await pool.query('TRUNCATE orders')
+  await eventually(() => events.length === 6)
+  await stop()
+  expect(
+    events.map(({ operation, id, before, after, oldKey, changed }) => ({
+      operation,
+      id,
+      before,
+      after,
+      oldKey,
+      changed,
+    })),
+  ).toEqual([
+    {
+      operation: 'create',
+      id: '1',
+      before: null,
+      after: { id: 1, customer: 'ada', cents: 100 },
+      oldKey: null,
+      changed: ['id', 'customer', 'cents'],
+    },
+    {
+      operation: 'create',
+      id: '2',
+      before: null,
+      after: { id: 2, customer: 'bob', cents: 200 },
+      oldKey: null,
+      changed: ['id', 'customer', 'cents'],
+    },
+    {
+      operation: 'update',
+      id: '1',
+      before: { id: 1, customer: 'ada', cents: 100 },
+      after: { id: 1, customer: 'ada', cents: 150 },
+      oldKey: null,
+      changed: ['cents'],
+    },
+    {
+      operation: 'update',
+      id: '7',
+      before: { id: 2, customer: 'bob', cents: 200 },
+      after: { id: 7, customer: 'bob', cents: 200 },
+      oldKey: { id: 2 },
+      changed: ['id'],
+    },
+    {
+      operation: 'delete',
+      id: '7',
+      before: { id: 7, customer: 'bob', cents: 200 },
+      after: null,
+      oldKey: null,
+      changed: ['id', 'customer', 'cents'],
+    },
+    { operation: 'truncate', id: null, before: null, after: null, oldKey: null, changed: [] },
+  ])
+})
+
+it('writes effects in the transaction of the cursor, by Kysely and by plain SQL', async () => {
+  const pool = database.pool()
+  await using input = shopInput(pool, { name: 'effects' })
+  await input.install()
+  const stop = new AbortController()
+  const running = input.run(
+    async (events, { trx, client, epoch }) => {
+      for (const event of events) {
+        await trx
+          .insertInto('effects')
+          .values({ key: event.idempotencyKey, id: event.id, operation: event.operation, revision: null })
+          .execute()
+      }
+      await client.query('UPDATE effects SET revision = $1', [Number(epoch)])
+    },
+    { signal: stop.signal },
+  )
+  await pool.query(`INSERT INTO orders (customer, cents) SELECT 'c', n FROM generate_series(1, 2000) n`)
+  await eventually(async () => (await pool.query('SELECT count(*)::int AS n FROM effects')).rows[0].n === 2000)
+  expect(input.health()).toMatchObject({ status: 'leading', epoch: 1n, lastError: null, drift: [] })
+  expect(await input.lag()).toMatchObject({ events: 0, oldestMs: 0, parkedKeys: 0, gap: null, drift: [] })
+  stop.abort()
+  await running
+  expect(input.health().status).toBe('stopped')
+})
