@@ -47,7 +47,8 @@ export class BorrowedClient {
         (late) => late.release(),
         () => {},
       )
-      throw error
+      if (limit.signal?.aborted) throw limit.signal.reason
+      throw fromPgError(error, limit.what)
     }
   }
 
