@@ -51,6 +51,7 @@ const stopLeader = async (stage: Stage): Promise<void> => {
 const endLeaderBackend = async (stage: Stage): Promise<void> => {
   const leader = await stage.leader()
   await record(stage.pool, 'end-leader-backend', leader.name)
+  stage.log(`pg_terminate_backend on the connection with which ${leader.name} leads`)
   const { rowCount } = await stage.pool.query(
     `SELECT pg_terminate_backend(pid) FROM (
        SELECT pid FROM pg_stat_activity
@@ -59,7 +60,6 @@ const endLeaderBackend = async (stage: Stage): Promise<void> => {
     [`order-pipeline/${leader.name}`],
   )
   if (rowCount !== 1) throw new Error(`expected a connection of ${leader.name} to terminate, found none`)
-  stage.log(`pg_terminate_backend on the connection with which ${leader.name} leads`)
 }
 
 /** The server ends the session that holds the job's lock while the job is running. */
@@ -72,12 +72,12 @@ const endJobSession = async (stage: Stage): Promise<void> => {
     const node = rows[0]?.node
     if (node !== undefined) {
       await record(stage.pool, 'end-job-session', node)
+      stage.log(`pg_terminate_backend on the session with which ${node} holds the lock of the job it is running`)
       await stage.pool.query(
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = $1`,
         [`order-pipeline/${node}/job`],
       )
-      stage.log(`pg_terminate_backend on the session with which ${node} holds the lock of the job it is running`)
       return
     }
     await delay(20, undefined, { signal: stage.signal })
