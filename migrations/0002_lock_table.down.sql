@@ -6,8 +6,8 @@
 
 DROP VIEW IF EXISTS :"schema".active_locks;
 DROP FUNCTION IF EXISTS :"schema".lock_hand_off(text[], text[], bigint[], bigint, bigint, boolean, text);
-DROP FUNCTION IF EXISTS :"schema".lock_renew_shares(text[], text[], bigint[], bigint[]);
-DROP FUNCTION IF EXISTS :"schema".lock_renew(text[], text[], bigint[], bigint[]);
+DROP FUNCTION IF EXISTS :"schema".lock_renew_shares(text[], text[], bigint[], bigint[], boolean[]);
+DROP FUNCTION IF EXISTS :"schema".lock_renew(text[], text[], bigint[], bigint[], boolean[]);
 DROP TABLE IF EXISTS :"schema".lock_timeline, :"schema".lock_waiters, :"schema".lock_sessions, :"schema".lock_shares;
 DROP SEQUENCE IF EXISTS :"schema".lock_tickets;
 
@@ -32,3 +32,21 @@ BEGIN
 END $$;
 
 DELETE FROM :"schema".schema_versions WHERE package = 'lock-table';
+
+-- The last package to go takes the schema along, unless something else lives in it.
+SELECT set_config('coordination.schema', :'schema', true);
+DO $$
+DECLARE
+  emptied boolean;
+BEGIN
+  EXECUTE format('SELECT NOT EXISTS (SELECT FROM %I.schema_versions)', current_setting('coordination.schema')) INTO emptied;
+  IF emptied THEN
+    EXECUTE format('DROP TABLE %I.schema_versions', current_setting('coordination.schema'));
+    BEGIN
+      EXECUTE format('DROP SCHEMA %I', current_setting('coordination.schema'));
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+      NULL;
+    END;
+  END IF;
+END
+$$;

@@ -9,8 +9,34 @@
 
 CREATE SCHEMA IF NOT EXISTS :"schema";
 
--- Where a supervisor's classic table is in place already, it is upgraded where it stands; the way down must know.
-SELECT set_config('coordination.adopted', (to_regclass(format('%I.%I', :'schema', 'locks')) IS NOT NULL)::text, true);
+CREATE TABLE IF NOT EXISTS :"schema".schema_versions (
+  package         text        PRIMARY KEY,
+  version         integer     NOT NULL,
+  compatible_with integer     NOT NULL,
+  migrated_at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Where a supervisor's classic table is in place already, it is upgraded where it stands, and the way down must know. A
+-- table of that name with other columns is somebody else's.
+SELECT set_config('coordination.schema', :'schema', true);
+DO $$
+DECLARE
+  present text := (
+    SELECT string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attname)
+    FROM pg_attribute a
+    WHERE a.attrelid = to_regclass(format('%I.locks', current_setting('coordination.schema')))
+      AND a.attnum > 0 AND NOT a.attisdropped
+  );
+  classic constant text := 'acquired_at timestamp without time zone, acquirer_address text, acquirer_name text, '
+    || 'is_acquired boolean, key text, session_id character varying(27)';
+BEGIN
+  PERFORM set_config('coordination.adopted', (present IS NOT NULL)::text, true);
+  IF present <> classic THEN
+    RAISE EXCEPTION 'table %.locks: expected none, or the classic one (%); got (%)',
+      current_setting('coordination.schema'), classic, present
+      USING HINT = 'Give the lockers a schema of their own.';
+  END IF;
+END $$;
 
 -- The six columns of the classic supervisor table. Its readers and writers go on working beside ours.
 CREATE TABLE IF NOT EXISTS :"schema".locks (
@@ -95,9 +121,10 @@ COMMENT ON VIEW :"schema".active_locks IS 'The truth where is_acquired alone is 
 
 -- Renews leases: rows are found through the index, in the order of the arrays, on a table of any fill. A planner that is
 -- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue.
-CREATE FUNCTION :"schema".lock_renew(keys text[], owners text[], tokens bigint[], ttls bigint[])
+-- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
+CREATE FUNCTION :"schema".lock_renew(keys text[], owners text[], tokens bigint[], ttls bigint[], exact boolean[])
 RETURNS TABLE (renewed bigint) LANGUAGE plpgsql VOLATILE
-SET search_path = :"schema", pg_catalog, pg_temp
+SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 BEGIN
@@ -105,8 +132,11 @@ BEGIN
   -- renew
   WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting)
   UPDATE locks AS l
-  SET expires_at = clock_timestamp() + a.ttl * interval '1 millisecond'
-  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS a (key, owner, token, ttl, position)
+  SET expires_at = CASE
+    WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
+    ELSE greatest(l.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
+  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
+    WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
   WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
     AND l.is_acquired AND l.expires_at > clock_timestamp()
   RETURNING a.position;
@@ -114,9 +144,11 @@ BEGIN
 END $$;
 
 -- The same for shared holders, whose row in locks is locked first: it is what exclusive grants look at.
-CREATE FUNCTION :"schema".lock_renew_shares(keys text[], owners text[], tokens bigint[], ttls bigint[])
+CREATE FUNCTION :"schema".lock_renew_shares(
+  keys text[], owners text[], tokens bigint[], ttls bigint[], exact boolean[]
+)
 RETURNS TABLE (renewed bigint) LANGUAGE plpgsql VOLATILE
-SET search_path = :"schema", pg_catalog, pg_temp
+SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 BEGIN
@@ -125,8 +157,11 @@ BEGIN
   -- renew shares
   WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting),
   renewed AS (
-    UPDATE lock_shares s SET expires_at = clock_timestamp() + a.ttl * interval '1 millisecond'
-    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS a (key, owner, token, ttl, position)
+    UPDATE lock_shares s SET expires_at = CASE
+      WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
+      ELSE greatest(s.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
+    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
+    WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
     JOIN locks l ON l.key = a.key AND l.is_acquired AND l.shared
     WHERE s.key = a.key AND s.session_id = a.owner AND s.fencing_token = a.token AND s.expires_at > clock_timestamp()
     RETURNING a.position, s.key, s.expires_at
@@ -147,7 +182,7 @@ CREATE FUNCTION :"schema".lock_hand_off(
   keys text[], owners text[], tokens bigint[], claim_ms bigint, margin_ms bigint, after_failover boolean, self text
 )
 RETURNS TABLE (key text, released boolean, session_id varchar, ticket bigint, channel text) LANGUAGE plpgsql VOLATILE
-SET search_path = :"schema", pg_catalog, pg_temp
+SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 #variable_conflict use_column
@@ -271,7 +306,6 @@ BEGIN
   END LOOP;
 END $$;
 
-SELECT set_config('coordination.schema', :'schema', true);
 DO $$ BEGIN
   IF current_setting('coordination.adopted')::boolean THEN
     EXECUTE format('COMMENT ON TABLE %I.locks IS %L', current_setting('coordination.schema'), 'Locks; adopted from the classic supervisor table');

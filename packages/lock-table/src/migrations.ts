@@ -1,21 +1,2 @@
-import type { MigrationOptions, MigrationReport, PgPool } from '@x/lock-core'
-import { createMigrations, type QueryRows } from '@x/pg-session'
-
-const migrations = /* @__PURE__ */ createMigrations({
-  package: 'lock-table',
-  migrations: ['0001_fencing', '0002_lock_table'],
-})
-
-/**
- * Brings the schema to what this package needs. Idempotent; any number of processes may call it at once.
- *
- * @throws {SchemaError} SCHEMA_NEWER when a newer version of the package has migrated the schema beyond what this one knows
- * @example
- * import { migrate } from '@x/lock-table/migrations'
- * await migrate(pool)
- */
-export const migrate = (pool: PgPool, options?: MigrationOptions): Promise<MigrationReport> =>
-  migrations.migrate(pool, options)
-
-/** @throws {SchemaError} SCHEMA_MISSING, SCHEMA_OUTDATED, SCHEMA_NEWER */
-export const checkLockTable = (runner: QueryRows, schema: string): Promise<void> => migrations.check(runner, schema)
+export { adopt } from './adopt.ts'
+export { migrate } from './schema.ts'

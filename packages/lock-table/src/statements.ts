@@ -15,7 +15,32 @@ export interface LockingStatement {
   readonly parameters: number
 }
 
-export type TableStatements = ReturnType<typeof tableStatements>
+export type TableStatements = Readonly<
+  Record<
+    | 'grant'
+    | 'grantShared'
+    | 'grantAll'
+    | 'grantAllShared'
+    | 'release'
+    | 'enqueue'
+    | 'withdraw'
+    | 'beat'
+    | 'leave'
+    | 'look'
+    | 'notify'
+    | 'ground'
+    | 'raiseTtl'
+    | 'observe'
+    | 'list'
+    | 'disown'
+    | 'expire'
+    | 'lockTable'
+    | 'prune'
+    | 'ping',
+    Statement
+  > &
+    Record<'renew' | 'renewShares' | 'handOff', LockingStatement>
+>
 
 /** All columns come as text, so that type parsers which the application registered do not touch them. */
 const epochMs = (timestamp: string): string => `(extract(epoch FROM ${timestamp}) * 1000)::bigint::text`
@@ -28,7 +53,7 @@ const durable = `durable AS MATERIALIZED (SELECT set_config('synchronous_commit'
 /** Need not survive a crash: what is lost is written again. */
 const lazy = `lazy AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS setting)`
 
-export const tableStatements = (n: TableNames) => {
+export const tableStatements = (n: TableNames): TableStatements => {
   const statement = (name: string, text: string): Statement => ({ name: `lock_${name}_${n.tag}`, text })
   const held = (l: string, margin: string): string =>
     `${l}.is_acquired AND (${l}.expires_at IS NULL OR ${l}.expires_at + ${ms(margin)} > clock_timestamp())`

@@ -1,8 +1,8 @@
 import type { CoordinationError } from '@x/lock-core'
 import { createRunner, fromPgError, type Row, type Runner, type Statement, type StatementOptions } from '@x/pg-session'
-import { checkLockTable } from './migrations.ts'
 import { objectOf, tableNames } from './names.ts'
 import type { ResolvedTableLockerOptions } from './options.ts'
+import { checkLockTable } from './schema.ts'
 import { type LockingStatement, type TableStatements, tableStatements } from './statements.ts'
 
 /** What one look at the database told, before the first statement of a locker. */
@@ -92,7 +92,7 @@ export class LockStore {
 
   async #look(): Promise<Ground> {
     const { schema, table } = this.#options
-    await checkLockTable(this.#runner, schema)
+    await checkLockTable(this.#runner, schema, table)
     const names = functionNames.map((name) => objectOf(table, name))
     const [row] = await this.#runner.query(this.statements.ground, [schema, names], { timeoutMs: statementTimeoutMs })
     const ground = { functions: Number(row?.[0]) >= names.length, maxTtlMs: Number(row?.[1] ?? 0) }
