@@ -116,7 +116,10 @@ const questions: readonly Question[] = [
       SELECT format('%s of %s at %s', f.kind, f.node, f.at) AS what
       FROM faults f
       WHERE f.kind IN ('kill', 'stop')
-        AND NOT EXISTS (SELECT FROM terms t WHERE t.first_batch_at > f.at AND t.node <> f.node)`,
+        AND NOT EXISTS (
+          SELECT FROM terms successor
+          WHERE successor.node <> f.node AND successor.epoch > (
+            SELECT max(epoch) FROM terms own WHERE own.node = f.node AND own.first_batch_at < f.at))`,
   },
   {
     question: 'The journal itself: an order that is not as its last entry says',

@@ -6,7 +6,7 @@ import { createRunDatabase } from './database.ts'
 import { deploy } from './deploy.ts'
 import { drain } from './drain.ts'
 import { breakThings, type Stage } from './faults.ts'
-import { createFleet } from './fleet.ts'
+import { createFleet, type Fleet } from './fleet.ts'
 import { Interrupted, type Interruption } from './interruption.ts'
 import type { Options } from './options.ts'
 import type { Child } from './processes.ts'
@@ -20,15 +20,22 @@ const patienceMs = 30_000
 const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(1_000, durationMs / 10)))
 
 /** Looks again and again until `find` finds something. */
-const until = async <T>(what: string, signal: AbortSignal, find: () => T | null): Promise<T> => {
+const until = async <T>(what: string, signal: AbortSignal, find: () => Promise<T | null> | T | null): Promise<T> => {
   const giveUpAt = performance.now() + patienceMs
   for (;;) {
     signal.throwIfAborted()
-    const found = find()
+    const found = await find()
     if (found !== null) return found
     if (performance.now() > giveUpAt) throw new Error(`expected ${what}; gave up after ${patienceMs / 1_000} s`)
     await delay(20, undefined, { signal }).catch(() => {})
   }
+}
+
+/** The replica that says it leads, if it is also the one that wrote last: what a replica said may be old by now. */
+const provenLeader = async (fleet: Fleet, pool: Pool): Promise<Child | null> => {
+  const { rows } = await pool.query<{ node: string }>('SELECT node FROM terms ORDER BY epoch DESC LIMIT 1')
+  const leader = fleet.leader()
+  return leader?.name === rows[0]?.node ? leader : null
 }
 
 /** Breaks things until the time is up, or until the user has seen enough. */
@@ -60,13 +67,13 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
   const leaseMs = leaseFor(options.durationMs)
   await using fleet = createFleet({ database, leaseMs, rate: options.rate, log, fail })
   await using _ = showProgress({ pool, fleet, screen, elapsedMs, log, fail })
-  const leader = (): Promise<Child> => until('a replica to lead', abandon, () => fleet.leader())
   for (let count = 0; count < options.nodes; count += 1) fleet.startReplica()
-  await leader()
+  await until('a replica to lead', abandon, () => fleet.leader())
   if (finish.aborted) throw new Interrupted('Ctrl-C') // before there was anything to audit
 
   const load = fleet.startLoad()
   const signal = AbortSignal.any([abandon, finish])
+  const leader = (): Promise<Child> => until('a replica to lead', signal, () => provenLeader(fleet, pool))
   await endure({ pool, leaseMs, signal, leader, startReplica: fleet.startReplica, log }, options)
   abandon.throwIfAborted()
 
