@@ -13,8 +13,27 @@ DROP FUNCTION IF EXISTS :"schema".capture_notify() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_key_expression(text, text[]);
 DROP FUNCTION IF EXISTS :"schema".capture_absent(text[]);
 DROP FUNCTION IF EXISTS :"schema".capture_columns(json, text[]);
+REVOKE ALL ON SCHEMA :"schema" FROM coordination_capture;
 DROP TABLE IF EXISTS :"schema".parked_changes;
 DROP TABLE IF EXISTS :"schema".cursors;
 DROP TABLE IF EXISTS :"schema".inputs;
 DROP TABLE IF EXISTS :"schema".changes;
 DELETE FROM :"schema".schema_versions WHERE package = 'leader-input';
+
+-- The last package to go takes the schema along, unless something else lives in it.
+SELECT set_config('coordination.schema', :'schema', true);
+DO $$
+DECLARE
+  emptied boolean;
+BEGIN
+  EXECUTE format('SELECT NOT EXISTS (SELECT FROM %I.schema_versions)', current_setting('coordination.schema')) INTO emptied;
+  IF emptied THEN
+    EXECUTE format('DROP TABLE %I.schema_versions', current_setting('coordination.schema'));
+    BEGIN
+      EXECUTE format('DROP SCHEMA %I', current_setting('coordination.schema'));
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+      NULL;
+    END;
+  END IF;
+END
+$$;

@@ -1,0 +1,39 @@
+/** A replica of the fault tests, a process of its own: leads the input when it can, and keeps evidence of what it handles. */
+
+import { createAdvisoryLocker } from '@x/lock-advisory'
+import type { Locker } from '@x/lock-core'
+import { createMemoryLocker } from '@x/lock-core/memory'
+import { createTableLocker } from '@x/lock-table'
+import { tell } from '@x/testkit'
+import { Pool } from 'pg'
+import { createLeaderInput } from '../../src/index.ts'
+import { keepEvidence } from './evidence.ts'
+
+const [url = '', kind = 'table', name = 'replica'] = process.argv.slice(2)
+const pool = new Pool({ connectionString: url, max: 6, application_name: name })
+pool.on('error', () => {})
+
+/** A memory locker of its own for each process grants everyone. */
+const lockers: Record<string, () => Locker> = {
+  table: () => createTableLocker({ pool, ttlMs: 1_500 }),
+  advisory: () => createAdvisoryLocker({ connectionString: url, wait: 'server', detectMs: 1_000 }),
+  everyone: () => createMemoryLocker(),
+}
+const locker = lockers[kind]?.()
+if (locker === undefined) throw new Error(`no locker ${kind}`)
+const input = createLeaderInput<{ items: { id: number; rev: number; pad: string | null } }>({
+  pool,
+  locker,
+  name: 'stress',
+  tables: ['items'],
+  batchSize: 50,
+  takeoverMs: 1_500,
+})
+let last = ''
+setInterval(() => {
+  const { status, epoch, lastError } = input.health()
+  const now = JSON.stringify({ status, epoch: String(epoch), error: lastError === null ? null : String(lastError) })
+  if (now !== last) tell(JSON.parse(now))
+  last = now
+}, 20)
+await input.run(keepEvidence)
