@@ -32,14 +32,14 @@ export {
   StaleFenceError,
   UnsupportedError,
 } from './errors.ts'
-export {
-  createLeaderElector,
-  type DemotionReason,
-  type LeaderElector,
-  type LeaderElectorEvents,
-  type LeaderElectorOptions,
-  type LeaderTerm,
-} from './leader-elector.ts'
+export { createLeaderElector } from './leader-elector.ts'
+export type {
+  DemotionReason,
+  LeaderElector,
+  LeaderElectorEvents,
+  LeaderElectorOptions,
+  LeaderTerm,
+} from './leadership.ts'
 export { lockId } from './lock-id.ts'
 export type {
   AcquireOptions,

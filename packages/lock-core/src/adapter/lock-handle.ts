@@ -15,7 +15,8 @@ export interface LockHooks<Grant> {
   release(lock: LockHandle<Grant>, keepMs: number): Promise<void>
   /**
    * Starts the ttl of this grant anew; resolve when the store has confirmed it. Reject with `LockNotHeldError` when the
-   * store says that the grant is over. No renewal of the same grant may be in flight at the same time.
+   * store says that the grant is over. The adapter keeps it and its own renewals of the same grant in order: a renewal
+   * with another ttl that overtakes it would leave the store with less than we believe.
    */
   refresh(lock: LockHandle<Grant>, ttlMs: number): Promise<void>
   /** Called once, synchronously, when the lock is lost: forget it, and free what it still holds in the store. */
@@ -104,6 +105,8 @@ export class LockHandle<Grant = unknown> implements Lock {
   #state: HoldState = held
   #controller: ExactController | null = null
   #timer: Timer | null = null
+  #refreshing: Promise<void> | null = null
+  #refreshedAt = 0
 
   constructor(granted: GrantedLock<Grant>, family: LockFamily<Grant>) {
     this.key = granted.key
@@ -158,20 +161,17 @@ export class LockHandle<Grant = unknown> implements Lock {
 
   async refresh(ttlMs: number = this.#ttlMs): Promise<void> {
     checkTtl(ttlMs)
+    // One at a time: of two that overtake each other on the way nobody knows which one the store has kept.
+    while (this.#refreshing !== null) await this.#refreshing
     if (!this.isHeld()) throw this.#notHeld('refresh')
-    const startedAt = this.#now()
-    // The answer may be lost after the store has shortened the lease: believe in the shorter one from the start.
-    this.#moveDeadline(Math.min(this.#leaseEndsAt, startedAt + ttlMs))
-    const trace = { key: this.key, mode: this.mode, fencingToken: this.fencingToken, ttlMs }
+    const refreshed = this.#refresh(ttlMs)
+    this.#refreshing = refreshed.catch(() => {})
     try {
-      await traced(refreshChannel, trace, () => this.#family.hooks.refresh(this, ttlMs))
-    } catch (error) {
-      if (hasErrorCode(error, 'LOCK_NOT_HELD')) this.lose('lease-expired', error)
-      throw error
+      await refreshed
+    } finally {
+      this.#refreshing = null
+      this.#refreshedAt = this.#now()
     }
-    if (!this.isHeld()) throw this.#notHeld('refresh')
-    this.#ttlMs = ttlMs
-    this.#moveDeadline(startedAt + ttlMs)
   }
 
   release(): Promise<void> {
@@ -214,10 +214,12 @@ export class LockHandle<Grant = unknown> implements Lock {
   }
 
   /**
-   * For the adapter: a renewal was confirmed. Has no effect on a lock that is over: what was lost stays lost.
+   * For the adapter: a renewal was confirmed. Has no effect on a lock that is over: what was lost stays lost. Nor on one
+   * that is being refreshed, or was since the renewal was sent: the store may have done the two in either order.
    * @param startedAt the clock's `now()` from before the renewal was sent
    */
   renewed(startedAt: number): void {
+    if (this.#refreshing !== null || startedAt < this.#refreshedAt) return
     if (this.isHeld()) this.#moveDeadline(startedAt + this.#ttlMs)
   }
 
@@ -234,6 +236,22 @@ export class LockHandle<Grant = unknown> implements Lock {
     // The holder hears of it first: the hook may free the key for somebody else.
     this.#controller?.abort(error)
     this.#family.hooks.lost?.(this, error)
+  }
+
+  async #refresh(ttlMs: number): Promise<void> {
+    const startedAt = this.#now()
+    // The answer may be lost after the store has shortened the lease: believe in the shorter one from the start.
+    this.#moveDeadline(Math.min(this.#leaseEndsAt, startedAt + ttlMs))
+    const trace = { key: this.key, mode: this.mode, fencingToken: this.fencingToken, ttlMs }
+    try {
+      await traced(refreshChannel, trace, () => this.#family.hooks.refresh(this, ttlMs))
+    } catch (error) {
+      if (hasErrorCode(error, 'LOCK_NOT_HELD')) this.lose('lease-expired', error)
+      throw error
+    }
+    if (!this.isHeld()) throw this.#notHeld('refresh')
+    this.#ttlMs = ttlMs
+    this.#moveDeadline(startedAt + ttlMs)
   }
 
   #now(): number {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicNow } from '../adapter/clock.ts'
 import { ksuid } from '../adapter/ksuid.ts'
 import type { Lock, Locker, LockerCapabilities } from '../locker.ts'
-import type { ConformanceHooks, ConformanceOptions } from './locker-conformance.ts'
+import type { ConformanceHooks, ConformanceOptions } from './conformance-options.ts'
 import { Random } from './random.ts'
 
 /** What is known of an adapter before any test runs: what decides which cases apply. */

@@ -1,7 +1,3 @@
+export type { ConformanceHooks, ConformanceOptions, TestRunner } from './conformance-options.ts'
 export { exclusionViolations, fencingViolations, type Hold } from './history.ts'
-export {
-  type ConformanceHooks,
-  type ConformanceOptions,
-  lockerConformance,
-  type TestRunner,
-} from './locker-conformance.ts'
+export { lockerConformance } from './locker-conformance.ts'

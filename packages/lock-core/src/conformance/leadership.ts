@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { createLeaderElector, type DemotionReason, type LeaderElector, type LeaderTerm } from '../leader-elector.ts'
+import { createLeaderElector } from '../leader-elector.ts'
+import type { DemotionReason, LeaderElector, LeaderTerm } from '../leadership.ts'
 import type { Locker } from '../locker.ts'
 import type { Topic } from './bench.ts'
 

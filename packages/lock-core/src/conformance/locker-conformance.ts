@@ -1,6 +1,6 @@
-import type { Locker, LockerCapabilities } from '../locker.ts'
 import { Bench, type Case, type Facts, type Topic } from './bench.ts'
 import { cancellation } from './cancellation.ts'
+import type { ConformanceOptions } from './conformance-options.ts'
 import { contract } from './contract.ts'
 import { dispose } from './dispose.ts'
 import { exclusion } from './exclusion.ts'
@@ -11,47 +11,6 @@ import { loss } from './loss.ts'
 import { many } from './many.ts'
 import { semaphores } from './semaphores.ts'
 import { shared } from './shared.ts'
-
-/** What the suite needs of a test runner; vitest, jest and node:test are adapted in three lines. */
-export interface TestRunner {
-  describe(name: string, fn: () => void): void
-  it(name: string, fn: () => Promise<void>): void
-  /** Reports a promise that does not apply; it must never count as passed. */
-  skip(name: string, reason: string): void
-}
-
-/** Ways to harm a locker; each one that is missing skips the cases that need it. */
-export interface ConformanceHooks {
-  /** Ends the locker's session behind its back, as a broken connection would. */
-  endSession?(locker: Locker): Promise<void>
-  /** Stops the locker from reaching its store, as a stopped process; the result lets it go on. */
-  freezeSession?(locker: Locker): Promise<() => Promise<void>>
-  /** Takes the lock away by force. */
-  forceRelease?(key: string): Promise<void>
-  restartStore?(): Promise<void>
-  /** What is left in the store although nobody holds or waits for anything; empty when all is clean. */
-  leaks?(): Promise<readonly string[]>
-}
-
-/** What the suite is given. */
-export interface ConformanceOptions {
-  /** Shown in the names of the tests. */
-  name: string
-  runner: TestRunner
-  /** What the adapter promises, known while tests are declared; compared with what its lockers say. */
-  capabilities: LockerCapabilities
-  /** Each call makes another session on one store. */
-  createLocker(): Promise<Locker>
-  /** Milliseconds: a ttl for the cases in which a lease runs out. @default 500 */
-  ttlMs?: number
-  /** Milliseconds within which a holder hears of the end of its session. @default 5_000 */
-  detectMs?: number
-  /** Of all random schedules; printed in the names of the tests. @default random */
-  seed?: number
-  /** Random schedules per case. @default 50 */
-  schedules?: number
-  hooks?: ConformanceHooks
-}
 
 const topics: readonly Topic[] = [
   contract,

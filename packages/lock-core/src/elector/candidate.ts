@@ -6,7 +6,7 @@ import type {
   LeaderElectorEvents,
   LeaderElectorOptions,
   LeaderTerm,
-} from '../leader-elector.ts'
+} from '../leadership.ts'
 import type { Lock, LockStatus } from '../locker.ts'
 import type { Unsubscribe } from '../observability.ts'
 import { Listeners } from './listeners.ts'

@@ -1,5 +1,5 @@
 import { createExactController } from '../adapter/exact-signal.ts'
-import type { DemotionReason, LeaderTerm } from '../leader-elector.ts'
+import type { DemotionReason, LeaderTerm } from '../leadership.ts'
 import type { Lock, LockLostReason } from '../locker.ts'
 
 type TermState = { readonly kind: 'current' } | { readonly kind: 'over'; readonly reason: DemotionReason }

@@ -150,6 +150,37 @@ describe('LockHandle', () => {
     expect(aborted).toHaveBeenCalledOnce()
   })
 
+  it('refreshes of one lock go out one after the other', async () => {
+    const { lock, hooks } = setUp()
+    const first = Promise.withResolvers<void>()
+    hooks.refresh.mockReturnValueOnce(first.promise)
+    const refreshes = [lock.refresh(200), lock.refresh(5_000)]
+    await new Promise(setImmediate)
+    expect(hooks.refresh).toHaveBeenCalledOnce()
+    first.resolve()
+    await Promise.all(refreshes)
+    expect(hooks.refresh.mock.calls.map(([, ttlMs]) => ttlMs)).toEqual([200, 5_000])
+    expect(lock.remainingMs()).toBe(5_000)
+  })
+
+  it('a renewal that was on its way together with a shorter refresh does not lengthen what we believe', async () => {
+    const { lock, clock, hooks } = setUp()
+    const renewalSentAt = clock.now()
+    const answer = Promise.withResolvers<void>()
+    hooks.refresh.mockReturnValueOnce(answer.promise)
+    const refreshed = lock.refresh(200)
+    lock.renewed(renewalSentAt)
+    lock.renewed(clock.now())
+    expect(lock.remainingMs()).toBe(200)
+    clock.block(50)
+    answer.resolve()
+    await refreshed
+    lock.renewed(renewalSentAt)
+    expect(lock.remainingMs()).toBe(150)
+    lock.renewed(clock.now())
+    expect(lock.remainingMs()).toBe(200)
+  })
+
   it('a refresh that the store refuses loses the lock', async () => {
     const { lock, hooks } = setUp()
     hooks.refresh.mockRejectedValueOnce(new LockNotHeldError({ key: 'a', operation: 'refresh' }))
