@@ -32,5 +32,6 @@ for await (const command of commands(hostCommand)) {
   if (command.do === 'close') break
   tell({ kind: 'heard', notifications })
 }
+process.stdin.destroy()
 for (const { stop } of clients) stop()
 await Promise.all(clients.map(({ client }) => client.end()))

@@ -39,5 +39,6 @@ for await (const command of commands(hostCommand)) {
   if (command.do === 'close') break
   recording = true
 }
+process.stdin.destroy()
 await Promise.all(nodes.map((node) => node.close()))
 await pool.end()

@@ -50,6 +50,7 @@ for await (const command of commands(nodeCommand)) {
     nodes: discovery.nodes().map(seen),
   })
 }
+process.stdin.destroy()
 await discovery.close()
 await watching
 await pool.end()
