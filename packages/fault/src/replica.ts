@@ -99,7 +99,11 @@ export class Replica<M extends { readonly type: string }> implements AsyncDispos
     const { process, processName } = this
     process.send({ do: 'finish' })
     const patience = new Promise<null>((resolve) => setTimeout(resolve, deadlineMs, null).unref())
-    if ((await Promise.race([process.exited, patience])) !== null) return this.unexpected
+    if ((await Promise.race([process.exited, patience])) !== null) {
+      // The server's end of a half-open line: the proxy keeps it open, where a network would let the keepalive find out.
+      this.line.cut()
+      return this.unexpected
+    }
     const stage = process.messages.findLast(({ type }) => type === 'stage')
     return [
       ...this.unexpected,

@@ -1,6 +1,7 @@
 import type { Scenario } from '../scenario.ts'
 import { clusterScenario } from './cluster.ts'
 import { failoverScenario } from './failover.ts'
+import { feedScenario } from './feed.ts'
 import { lockScenario } from './locks.ts'
 
 export const scenarios: readonly Scenario[] = [
@@ -27,4 +28,5 @@ export const scenarios: readonly Scenario[] = [
     about: 'session locks that wait in the server',
   }),
   clusterScenario,
+  feedScenario,
 ]
