@@ -44,7 +44,8 @@ export class ListenerConnection {
   }
 
   /**
-   * Connects, checks who is at the other end, and shows that a notification arrives.
+   * Connects, checks who is at the other end, and shows that a notification arrives. The signal ends the connection, now
+   * and later.
    *
    * @throws {PoolerDetectedError} {UnsupportedError} {ConnectionError} or the signal's reason
    */
@@ -80,6 +81,10 @@ export class ListenerConnection {
       signal,
     })
     const connection = new ListenerConnection(pid, { subscriber, wire, ended })
+    const stop = (): void => void connection.close()
+    signal.addEventListener('abort', stop, { once: true })
+    void connection.ended.then(() => signal.removeEventListener('abort', stop))
+    if (signal.aborted) stop()
     try {
       await connection.#probe(probe, detectMs)
       return connection

@@ -182,11 +182,6 @@ class SupervisedListener implements Listener {
       signal,
       onNotification: this.#enqueue,
     })
-    const stop = (): void => void connection.close()
-    signal.addEventListener('abort', stop, { once: true })
-    // Closed while it probed itself: the event is over, and nobody else would end this connection.
-    if (signal.aborted) stop()
-    void connection.ended.then(() => signal.removeEventListener('abort', stop))
     this.#connection = connection
     // Of this moment: a channel that comes later is subscribed by listen(), which has a connection from now on.
     const wanted = [...this.#wanted]

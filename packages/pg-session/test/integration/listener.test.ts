@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { backendsNamed, eventually, pgbouncer, tcpProxy, terminateBackend } from '@x/testkit'
 import { describeWith, useDatabase } from '@x/testkit/vitest'
 import pgListen from 'pg-listen'
@@ -289,6 +290,22 @@ describe('closing', () => {
     await listener.close()
     await eventually(async () => (await listeners()).length === 0)
     expect(listener.state.status).toBe('closed')
+  })
+
+  it('at any moment on the way leaves no session', async () => {
+    await using proxy = await tcpProxy(database.url)
+    proxy.delay(4)
+    const closed = Array.from({ length: 25 }, async (_, n) => {
+      const { listener } = listen({ url: proxy.url(database.url) })
+      const outcome = listener.listen('orders').catch((error: unknown) => error)
+      await delay(n * 4)
+      await listener.close()
+      expect([undefined, 'CLOSED']).toContain(
+        await outcome.then((error) => (error as { code?: string } | undefined)?.code),
+      )
+    })
+    await Promise.all(closed)
+    await eventually(async () => (await listeners()).length === 0)
   })
 
   it('ends what waits, whatever it waits for', async () => {

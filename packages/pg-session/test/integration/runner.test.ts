@@ -83,6 +83,12 @@ describe('a runner on the caller’s pool', () => {
     expect(await runner.query(one, [])).toEqual([[1]])
   })
 
+  it('says that the database cannot be reached', async () => {
+    const runner = runnerOf({ pool: database.pool({ connectionString: 'postgres://127.0.0.1:1/none' }) })
+    await expect(runner.query(one, [])).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
+    await expect(runner.transaction(async () => {})).rejects.toMatchObject({ code: 'CONNECTION' })
+  })
+
   it('survives the end of a connection that is in use, although the pool took its listener away', async () => {
     const pool = database.pool({ max: 1, application_name: 'in use' })
     const runner = runnerOf({ pool })

@@ -1,0 +1,70 @@
+import { pgbouncer } from '@x/testkit'
+import { describeWith, useDatabase } from '@x/testkit/vitest'
+import { describe, expect, it } from 'vitest'
+import {
+  connectionSource,
+  openSession,
+  type Session,
+  type SessionOptions,
+  serverCapabilities,
+} from '../../src/index.ts'
+
+const database = useDatabase()
+const open = (url: string, options: Partial<SessionOptions> = {}): Promise<Session> =>
+  openSession({
+    source: connectionSource({ connectionString: url }, 'test'),
+    applicationName: 'pg-session detect',
+    ...options,
+  })
+
+describe('serverCapabilities', () => {
+  it('finds out by asking', async () => {
+    const session = await open(database.url)
+    expect(await serverCapabilities(session)).toEqual({
+      inRecovery: false,
+      advisoryLocks: true,
+      listen: true,
+      plpgsql: true,
+      timeline: true,
+    })
+    const held = await session.query({ name: 'held', text: `SELECT FROM pg_locks WHERE locktype = 'advisory'` }, [])
+    expect(held).toHaveLength(0)
+    await session.close()
+  })
+
+  it('sees what a server lacks', async () => {
+    const session = await open(database.url)
+    // Functions of the same name that come first: a server that accepts the call and does nothing, and one that refuses it.
+    const client = await database.client()
+    await client.query(`
+      CREATE SCHEMA lacking;
+      CREATE FUNCTION lacking.pg_try_advisory_lock(int, int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+      CREATE FUNCTION lacking.pg_advisory_unlock(int, int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+      CREATE FUNCTION lacking.pg_walfile_name(pg_lsn) RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '0A000'; END $$;
+      CREATE FUNCTION lacking.pg_listening_channels() RETURNS SETOF text LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '42883'; END $$`)
+    await session.query({ name: 'path', text: 'SET search_path = lacking, pg_catalog' }, [])
+    expect(await serverCapabilities(session)).toMatchObject({ advisoryLocks: false, listen: false, timeline: false })
+    await session.close()
+    await client.end()
+  })
+})
+
+describeWith('pgbouncer', 'a session behind a pooler', () => {
+  it.each(['transaction', 'session'] as const)('in %s mode is refused', async (mode) => {
+    await using pooler = await pgbouncer({ url: database.url, mode })
+    await expect(open(pooler.url(database.url))).rejects.toMatchObject({
+      code: 'POOLER_DETECTED',
+      message: expect.stringContaining("pooler: 'session'"),
+    })
+  })
+
+  it('that pins sessions is a session', async () => {
+    await using pooler = await pgbouncer({ url: database.url, mode: 'session' })
+    const session = await open(pooler.url(database.url), { pooler: 'session' })
+    const rows = await session.query({ name: 'pid', text: 'SELECT pg_backend_pid()' }, [])
+    expect(rows).toEqual([[session.pid]])
+    await session.close()
+  })
+})
