@@ -49,7 +49,7 @@ export interface GrantSettings {
 type GrantRow = readonly [key: string, state: string | null, token: string | null, acquiredAtMs: string | null]
 
 /** From this size on a statement is planned for the table as it is now, and not as it was when it was prepared. */
-const planAnewFrom = 32
+const manyFrom = 32
 
 /** A batch that a planner still thinks too small to compile. */
 const largestBatch = 2_000
@@ -73,15 +73,15 @@ export class Granting {
   constructor(store: LockStore, settings: GrantSettings) {
     this.#store = store
     this.#settings = settings
-    const { grant, grantShared } = store.statements
-    const coalesce = (statement: Statement): Coalescer<GrantRequest, GrantOutcome> =>
+    const { grant, grantShared, grantMany, grantSharedMany } = store.statements
+    const coalesce = (few: Statement, many: Statement): Coalescer<GrantRequest, GrantOutcome> =>
       createCoalescer({
         identityOf: (request) => request.key,
         maxBatch: largestBatch,
-        run: (batch) => this.#grant(statement, batch),
+        run: (batch) => this.#grant(batch.length < manyFrom ? few : many, batch),
       })
-    this.#exclusive = coalesce(grant)
-    this.#shared = coalesce(grantShared)
+    this.#exclusive = coalesce(grant, grantMany)
+    this.#shared = coalesce(grantShared, grantSharedMany)
   }
 
   /** One attempt. Contention is an outcome, not an error. */
@@ -115,11 +115,10 @@ export class Granting {
       this.#settings.clockMarginMs,
       this.#settings.afterFailover === 'grant',
     ]
-    const shape = batch.length < planAnewFrom ? statement : { name: '', text: statement.text }
     for (let attempt = 1; ; attempt += 1) {
       const startedAt = monotonicNow()
       try {
-        const rows = await this.#store.query<GrantRow>(shape, values, { timeoutMs: statementTimeoutMs })
+        const rows = await this.#store.query<GrantRow>(statement, values, { timeoutMs: statementTimeoutMs })
         return outcomesOf(batch, rows, startedAt)
       } catch (error) {
         if (attempt === attempts || !isTransient(error)) throw error

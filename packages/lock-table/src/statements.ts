@@ -19,6 +19,8 @@ export type TableStatements = Readonly<
   Record<
     | 'grant'
     | 'grantShared'
+    | 'grantMany'
+    | 'grantSharedMany'
     | 'grantAll'
     | 'grantAllShared'
     | 'release'
@@ -53,16 +55,24 @@ const durable = `durable AS MATERIALIZED (SELECT set_config('synchronous_commit'
 /** Need not survive a crash: what is lost is written again. */
 const lazy = `lazy AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS setting)`
 
+/**
+ * An array whose length a planner cannot see: it finds its plan for some other length no worse, and goes on using it. Planning
+ * costs more than the whole rest of a grant.
+ */
+const ofAnySize = (array: string): string => `(SELECT ${array})`
+const ofThisSize = (array: string): string => array
+
 export const tableStatements = (n: TableNames): TableStatements => {
   const statement = (name: string, text: string): Statement => ({ name: `lock_${name}_${n.tag}`, text })
   const held = (l: string, margin: string): string =>
     `${l}.is_acquired AND (${l}.expires_at IS NULL OR ${l}.expires_at + ${ms(margin)} > clock_timestamp())`
 
   /** `$1` keys, `$2` owners, `$3` ttls, `$4` metadata, `$5` name, `$6` address, `$7` margin, `$8` after failover too. */
-  const asked = (shared: boolean): string => `
+  const asked = (shared: boolean, ofSize: (array: string) => string): string => `
 fence AS MATERIALIZED (
   SELECT CASE WHEN t.base = f.base AND (t.quiet_until <= clock_timestamp() OR $8) THEN f.base END AS base
   FROM ${n.timeline} t, (SELECT ${n.fencingBase} AS base) f
+  WHERE t.singleton
 ),
 asked AS MATERIALIZED (
   SELECT a.key, a.owner, a.ttl, a.metadata, (
@@ -72,7 +82,7 @@ asked AS MATERIALIZED (
       WHEN l.line <> 0 THEN 'stalled' ELSE 'free' END
     FROM ${n.locks} l WHERE l.key = a.key
   ) AS state
-  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS a (key, owner, ttl, metadata)
+  FROM unnest(${['$1::text[]', '$2::text[]', '$3::bigint[]', '$4::text[]'].map(ofSize).join(', ')}) AS a (key, owner, ttl, metadata)
   ORDER BY a.key COLLATE "C"
 )`
   const answers = (granted: string): string => `
@@ -80,8 +90,8 @@ SELECT a.key, a.state, g.fencing_token::text, ${epochMs(`g.acquired_at AT TIME Z
 FROM asked a LEFT JOIN ${granted} g ON g.key = a.key
 WHERE a.state IS DISTINCT FROM 'held'`
 
-  const exclusive = `
-${durable},${asked(false)},
+  const exclusive = (ofSize: (array: string) => string): string => `
+${durable},${asked(false, ofSize)},
 granted AS (
   INSERT INTO ${n.locks} AS l
     (key, is_acquired, session_id, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token, metadata)
@@ -103,8 +113,8 @@ granted AS (
 )`
 
   const joins = `l.is_acquired AND l.shared AND l.expires_at + ${ms('$7')} > clock_timestamp()`
-  const shared = `
-${durable},${asked(true)},
+  const shared = (ofSize: (array: string) => string): string => `
+${durable},${asked(true, ofSize)},
 entered AS (
   INSERT INTO ${n.locks} AS l
     (key, is_acquired, shared, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token)
@@ -156,12 +166,21 @@ FROM asked a JOIN granted g ON g.key = a.key`
 
   return {
     /** Grants what is free and has no line, in key order; writes nothing for what is held. One row per key not held. */
-    grant: statement('grant', `WITH ${exclusive}${answers('granted')}`),
+    grant: statement('grant', `WITH ${exclusive(ofAnySize)}${answers('granted')}`),
     /** The same for shared holders: free, or shared and no line. */
-    grantShared: statement('grant_shared', `WITH ${shared}${answers('granted')}`),
+    grantShared: statement('grant_shared', `WITH ${shared(ofAnySize)}${answers('granted')}`),
+    /** The same two for large batches, planned for their size. */
+    grantMany: { ...statement('grant_many', `WITH ${exclusive(ofThisSize)}${answers('granted')}`), prepared: false },
+    grantSharedMany: {
+      ...statement('grant_shared_many', `WITH ${shared(ofThisSize)}${answers('granted')}`),
+      prepared: false,
+    },
     /** Grants all keys or none. */
-    grantAll: statement('grant_all', `WITH ${onlyAll(exclusive)}${allOrNothing}`),
-    grantAllShared: statement('grant_all_shared', `WITH ${onlyAll(shared)}${allOrNothing}`),
+    grantAll: { ...statement('grant_all', `WITH ${onlyAll(exclusive(ofThisSize))}${allOrNothing}`), prepared: false },
+    grantAllShared: {
+      ...statement('grant_all_shared', `WITH ${onlyAll(shared(ofThisSize))}${allOrNothing}`),
+      prepared: false,
+    },
 
     /**
      * Frees the keys whose owner and token match and for which nobody waits; the others are left to the hand-off. The rows

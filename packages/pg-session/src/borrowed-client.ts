@@ -91,7 +91,7 @@ export class BorrowedClient {
   #send(statement: Statement, values: unknown[], named: boolean): Promise<{ rows: unknown[] }> {
     if (!takesConfig(this.#client)) return this.#client.query(statement.text, values)
     return this.#client.query({
-      name: named ? preparedName(statement) : undefined,
+      name: named && statement.prepared !== false ? preparedName(statement) : undefined,
       text: statement.text,
       values,
       rowMode: 'array',

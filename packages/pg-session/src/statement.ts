@@ -3,6 +3,8 @@ export interface Statement {
   /** Lower-case words joined by `_`; unique within a package. */
   readonly name: string
   readonly text: string
+  /** False: planned anew each time, for the tables as they are then and the values that it is given. @default true */
+  readonly prepared?: boolean | undefined
 }
 
 /** A row as an array in the order of the select list, as cheap as the driver gives it. */
