@@ -66,14 +66,18 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
 
   const leaseMs = leaseFor(options.durationMs)
   await using fleet = createFleet({ database, leaseMs, rate: options.rate, log, fail })
-  await using _ = showProgress({ pool, fleet, screen, elapsedMs, log, fail })
+  await using shown = showProgress({ pool, fleet, screen, elapsedMs, log, fail })
   for (let count = 0; count < options.nodes; count += 1) fleet.startReplica()
   await until('a replica to lead', abandon, () => fleet.leader())
   if (finish.aborted) throw new Interrupted('Ctrl-C') // before there was anything to audit
 
   const load = fleet.startLoad()
   const signal = AbortSignal.any([abandon, finish])
-  const leader = (): Promise<Child> => until('a replica to lead', signal, () => provenLeader(fleet, pool))
+  const leader = (): Promise<Child> =>
+    until('a replica to lead', signal, async () => {
+      const proven = await provenLeader(fleet, pool)
+      return proven?.name === shown.latestLeader() ? proven : null // announced before it is broken
+    })
   await endure({ pool, leaseMs, signal, leader, startReplica: fleet.startReplica, log }, options)
   abandon.throwIfAborted()
 

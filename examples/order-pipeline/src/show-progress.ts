@@ -15,14 +15,21 @@ export interface ProgressDisplay {
 
 const lookEveryMs = 200
 
+export interface Shown extends AsyncDisposable {
+  /** The leader that was announced last. */
+  latestLeader(): string | null
+}
+
 /** Keeps the screen up to date and tells of each new leader, until it is disposed. */
-export const showProgress = ({ pool, fleet, screen, elapsedMs, log, fail }: ProgressDisplay): AsyncDisposable => {
+export const showProgress = ({ pool, fleet, screen, elapsedMs, log, fail }: ProgressDisplay): Shown => {
   const stopping = new AbortController()
   const progress = createProgress(pool)
+  let latestLeader: string | null = null
   const watch = async (): Promise<void> => {
     while (!stopping.signal.aborted) {
       for (const { node, epoch, takeoverMs } of await progress.look()) {
         const took = takeoverMs === null ? '' : `, ${(takeoverMs / 1_000).toFixed(2)} s after the fault`
+        latestLeader = node
         log(`${node} handled its first batch as the leader of epoch ${epoch}${took}`)
       }
       screen.show({ elapsedMs: elapsedMs(), replicas: fleet.replicas, load: fleet.load, ...progress.figures() })
@@ -31,6 +38,7 @@ export const showProgress = ({ pool, fleet, screen, elapsedMs, log, fail }: Prog
   }
   const watched = watch().catch(fail)
   return {
+    latestLeader: () => latestLeader,
     async [Symbol.asyncDispose]() {
       stopping.abort()
       await watched

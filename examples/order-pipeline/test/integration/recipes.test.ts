@@ -67,7 +67,7 @@ describe('the recipes of docs/choosing-a-lock.md', () => {
     })
     const problems = ts.getPreEmitDiagnostics(program).filter(({ file }) => file?.fileName.startsWith(directory))
     expect(problems.map(({ file, messageText }) => `${file?.fileName}: ${JSON.stringify(messageText)}`)).toEqual([])
-  })
+  }, 180_000) // the compiler, on a busy machine
 
   it.each(Object.entries(recipes))('%s: works', async (heading, evidence) => {
     const client = await database.client()
