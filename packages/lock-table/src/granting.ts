@@ -2,6 +2,7 @@ import { type LockMode, QueryError } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
 import type { Statement } from '@x/pg-session'
 import { plainArray, textArray } from './array-literal.ts'
+import { Contention } from './contention.ts'
 import { isTransient, type LockStore, statementTimeoutMs } from './store.ts'
 
 /** What is asked of the database for one grant. */
@@ -67,12 +68,14 @@ const refused: GrantOutcome = { kind: 'refused' }
 export class Granting {
   readonly #store: LockStore
   readonly #settings: GrantSettings
+  readonly #contention: Contention
   readonly #exclusive: Coalescer<GrantRequest, GrantOutcome>
   readonly #shared: Coalescer<GrantRequest, GrantOutcome>
 
   constructor(store: LockStore, settings: GrantSettings) {
     this.#store = store
     this.#settings = settings
+    this.#contention = new Contention(store, settings.clockMarginMs)
     const { grant, grantShared, grantMany, grantSharedMany } = store.statements
     const coalesce = (few: Statement, many: Statement): Coalescer<GrantRequest, GrantOutcome> =>
       createCoalescer({
@@ -87,7 +90,10 @@ export class Granting {
   /** One attempt. Contention is an outcome, not an error. */
   async attempt(request: GrantRequest): Promise<GrantOutcome> {
     if (!this.#store.admits(request.ttlMs)) await this.#store.admit(request.ttlMs)
-    return (request.mode === 'exclusive' ? this.#exclusive : this.#shared).submit(request)
+    if (await this.#contention.isHeld(request.key, request.mode)) return held
+    const outcome = await (request.mode === 'exclusive' ? this.#exclusive : this.#shared).submit(request)
+    if (outcome.kind === 'held') this.#contention.remember(request.key)
+    return outcome
   }
 
   /** All or none, in one statement of its own. */

@@ -23,6 +23,7 @@ export type TableStatements = Readonly<
     | 'grantSharedMany'
     | 'grantAll'
     | 'grantAllShared'
+    | 'peek'
     | 'release'
     | 'enqueue'
     | 'withdraw'
@@ -175,6 +176,13 @@ FROM asked a JOIN granted g ON g.key = a.key`
       ...statement('grant_shared_many', `WITH ${shared(ofThisSize)}${answers('granted')}`),
       prepared: false,
     },
+    /** Which keys (`$1`) are held, and whether a shared holder may join; `$2` margin. */
+    peek: statement(
+      'peek',
+      `SELECT l.key, CASE WHEN l.shared AND l.line = 0 THEN '1' ELSE '0' END
+FROM ${n.locks} l WHERE l.key = ANY ($1::text[]) AND ${held('l', '$2')}`,
+    ),
+
     /** Grants all keys or none. */
     grantAll: { ...statement('grant_all', `WITH ${onlyAll(exclusive(ofThisSize))}${allOrNothing}`), prepared: false },
     grantAllShared: {
