@@ -5,7 +5,7 @@ export interface Items {
   items: { id: number; rev: number; pad: string | null }
 }
 
-/** Writes down each event, for both items when the key changed. A key that comes twice fails, and with it the batch. */
+/** Writes down each event, for both items when the key changed. */
 export const keepEvidence: ChangeHandler<Items> = async (events, { client, epoch }) => {
   const rows = events.flatMap(({ idempotencyKey, key, oldKey, operation, before, after }) => {
     const what = described(operation, before?.rev ?? null, after?.rev ?? null)

@@ -8,7 +8,7 @@ import type { Client, Pool } from 'pg'
 export const workloadTables = `
   CREATE TABLE items (id int PRIMARY KEY, rev int NOT NULL, pad text);
   CREATE TABLE journal (ord bigint GENERATED ALWAYS AS IDENTITY, item int NOT NULL, what text NOT NULL);
-  CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, key text PRIMARY KEY, item int NOT NULL, what text NOT NULL, epoch bigint NOT NULL)`
+  CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, key text NOT NULL, item int NOT NULL, what text NOT NULL, epoch bigint NOT NULL)`
 
 /** One change of one item, as both sides write it down. */
 export const described = (operation: string, before: number | null, after: number | null): string =>
