@@ -81,6 +81,8 @@ class SessionLocker implements AdvisoryLocker {
   readonly #queue = new WaitQueue()
   readonly #waits = new Map<WaitLimit, string>()
   readonly #notice: LineNotice
+  /** By id: resolves when nothing is left of one who gave up. */
+  readonly #cleanups = new Map<string, Promise<void>>()
   /** Heads of their lines, who wait for other processes. */
   readonly #heads = new Map<string, number>()
   /** All sessions that may hold locks: the main one and those that waited in the server's queue. */
@@ -136,7 +138,7 @@ class SessionLocker implements AdvisoryLocker {
       modes: ['exclusive', 'shared'],
       fencing: this.#fencing === 'sequence' ? 'durable' : this.#fencing === 'xid' ? 'process' : 'none',
       lease: false,
-      fifo: this.#options.wait === 'server' ? 'global' : 'process',
+      fifo: 'process',
       durable: false,
       crossProcess: true,
       lossNotice: 'best-effort',
@@ -146,10 +148,11 @@ class SessionLocker implements AdvisoryLocker {
   async tryAcquire(key: string, options?: TryAcquireOptions): Promise<Lock | null> {
     const resolved = this.#check(key, options)
     return tracedAcquire({ key, mode: resolved.mode, waits: false }, async (trace) => {
-      const turn = this.#queue.tryEnter(this.#textId(key), resolved.mode)
+      const id = this.#textId(key)
+      const turn = this.#queue.tryEnter(id, resolved.mode) ?? (await this.#enterAfterCleanup(id, resolved.mode))
       if (turn === null) return null
       const attempt = this.#attempt(turn, key, resolved)
-      const lock = await (resolved.signal === undefined ? attempt : this.#limited(key, resolved, () => attempt))
+      const lock = await (resolved.signal === undefined ? attempt : this.#limited(key, id, resolved, () => attempt))
       if (lock === null) turn.leave()
       else if (trace !== null) trace.batchSize = lock.grant.batchSize
       return lock
@@ -160,14 +163,15 @@ class SessionLocker implements AdvisoryLocker {
     const resolved = this.#check(key, options)
     return tracedAcquire({ key, mode: resolved.mode, waits: true }, async (trace) => {
       const id = this.#textId(key)
-      const turn = this.#queue.tryEnter(id, resolved.mode)
-      if (resolved.waitTimeoutMs === 0 && turn === null) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })
+      let turn = this.#queue.tryEnter(id, resolved.mode)
+      if (turn === null && resolved.waitTimeoutMs === 0) turn = await this.#enterAfterCleanup(id, resolved.mode)
+      if (turn === null && resolved.waitTimeoutMs === 0) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })
       // Most acquires find the lock free: they pay for no timer and no listener.
       const unlimited = resolved.signal === undefined && resolved.waitTimeoutMs === Number.POSITIVE_INFINITY
       const tried = turn !== null && unlimited
-      const free = tried ? await this.#attempt(turn, key, resolved) : null
+      const free = tried && turn !== null ? await this.#attempt(turn, key, resolved) : null
       const wait = (limit: WaitLimit): Promise<AdvisoryLock> => this.#wait(turn, tried, key, resolved, limit)
-      const lock = free ?? (await this.#limited(key, resolved, wait))
+      const lock = free ?? (await this.#limited(key, id, resolved, wait))
       if (trace !== null) trace.batchSize = lock.grant.batchSize
       return lock
     })
@@ -380,6 +384,19 @@ class SessionLocker implements AdvisoryLocker {
     }
   }
 
+  /**
+   * Who gave up is let go at once, and may still have the turn while a statement of his is on its way. To say "taken"
+   * because of that would be wrong: what he may get is given back in a moment.
+   */
+  async #enterAfterCleanup(id: string, mode: LockMode): Promise<Turn | null> {
+    for (let cleanup = this.#cleanups.get(id); cleanup !== undefined; cleanup = this.#cleanups.get(id)) {
+      await cleanup
+      const turn = this.#queue.tryEnter(id, mode)
+      if (turn !== null) return turn
+    }
+    return null
+  }
+
   async #waitForOthers(wait: Wait): Promise<Granted | null> {
     this.#heads.set(wait.id, (this.#heads.get(wait.id) ?? 0) + 1)
     try {
@@ -397,6 +414,7 @@ class SessionLocker implements AdvisoryLocker {
    */
   async #limited<L extends AdvisoryLock | null>(
     key: string,
+    id: string,
     resolved: ResolvedAcquireOptions,
     run: (limit: WaitLimit) => Promise<L>,
   ): Promise<L> {
@@ -407,14 +425,23 @@ class SessionLocker implements AdvisoryLocker {
     try {
       return await new Promise<L>((resolve, reject) => {
         let open = true
+        const running = run(limit)
         limit.onOver((error) => {
           open = false
           reject(error)
+          const own = running.then(
+            (lock) => lock?.[Symbol.asyncDispose](),
+            () => {},
+          )
+          const cleanup = Promise.all([own, this.#cleanups.get(id)]).then(() => {})
+          this.#cleanups.set(id, cleanup)
+          void cleanup.finally(() => {
+            if (this.#cleanups.get(id) === cleanup) this.#cleanups.delete(id)
+          })
         })
-        run(limit).then(
+        running.then(
           (lock) => {
             if (open) resolve(lock)
-            else void lock?.[Symbol.asyncDispose]()
           },
           (error: unknown) => reject(error),
         )
@@ -485,7 +512,7 @@ class SessionLocker implements AdvisoryLocker {
 
   /** Looks once in a while whether the session is of use to anybody; a release must not pay for a timer. */
   #noteIdle(): void {
-    if (this.#main.kind !== 'open' || !this.#isIdle(this.#main.session)) return
+    if (this.#closed !== null || this.#main.kind !== 'open' || !this.#isIdle(this.#main.session)) return
     this.#idleSince = performance.now()
     this.#idleTimer ??= this.#watchIdle(this.#options.idleMs)
   }

@@ -1,4 +1,5 @@
 import { useDatabase } from '@x/testkit/vitest'
 import { declareConformance } from '../support/conformance.ts'
+import { lockAdvisory } from '../support/template.ts'
 
-declareConformance(useDatabase(), { wait: 'server' })
+declareConformance(useDatabase({ template: lockAdvisory }), { wait: 'server' })

@@ -30,7 +30,7 @@ export function declareConformance(
       modes: ['exclusive', 'shared'],
       fencing: fencing === 'sequence' ? 'durable' : fencing === 'xid' ? 'process' : 'none',
       lease: false,
-      fifo: wait === 'server' ? 'global' : 'process',
+      fifo: 'process',
       durable: false,
       crossProcess: true,
       lossNotice: 'best-effort',
