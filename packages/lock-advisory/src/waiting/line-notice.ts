@@ -57,8 +57,10 @@ export class LineNotice {
   readonly #announce = (): void => {
     this.#timer = undefined
     const session = this.#session()
-    for (const id of this.#pending) {
-      this.#pending.delete(id)
+    // A copy: without a session each id is put back, and a walk over the set itself would meet it again for ever.
+    const pending = [...this.#pending]
+    this.#pending.clear()
+    for (const id of pending) {
       if (!this.#isWaiting(id)) continue
       if (session === null) this.begin(id)
       else if (this.#budget.tryTake()) this.#announceIn(session, id)
