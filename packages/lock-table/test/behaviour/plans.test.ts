@@ -1,0 +1,108 @@
+import { useDatabase } from '@x/testkit/vitest'
+import type { Client } from 'pg'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { tableNames } from '../../src/names.ts'
+import { tableStatements } from '../../src/statements.ts'
+import { lockTable } from '../support/template.ts'
+
+const database = useDatabase({ template: lockTable, leakCheck: 'file' })
+const { renew, grantMany, release, grant } = tableStatements(tableNames('coordination', 'locks'))
+
+const rows = 20_000
+const batch = 1_000
+
+/** Whole reads of the table by what this client has run, however many backends have reported yet. */
+const tableReads = async (client: Client, work: () => Promise<unknown>): Promise<number> => {
+  const read = async (): Promise<number> => {
+    await client.query('SELECT pg_stat_force_next_flush()').catch(() => {})
+    const { rows: stats } = await client.query(
+      `SELECT pg_stat_get_xact_numscans('coordination.locks'::regclass)::int AS scans`,
+    )
+    return stats[0].scans
+  }
+  await client.query('BEGIN')
+  try {
+    const before = await read()
+    await work()
+    return (await read()) - before
+  } finally {
+    await client.query('COMMIT')
+  }
+}
+
+const keys = (count: number): string[] => Array.from({ length: count }, (_, index) => `lease/${index * 20}`)
+
+/** A full table, known to the planner, most of which a large batch wants: here it turns to reading all of it. */
+const fill = async (client: Client): Promise<void> => {
+  await client.query(
+    `INSERT INTO coordination.locks (key, is_acquired, session_id, fencing_token, expires_at)
+     SELECT 'lease/' || i, true, 'owner', i, now() + interval '1 hour' FROM generate_series(0, ${rows - 1}) i
+     ON CONFLICT (key) DO UPDATE SET is_acquired = true, session_id = 'owner', fencing_token = excluded.fencing_token,
+       expires_at = excluded.expires_at`,
+  )
+  await client.query('ANALYZE coordination.locks')
+}
+
+const renewValues = (count: number): unknown[] => [
+  keys(count),
+  keys(count).map(() => 'owner'),
+  keys(count).map((_, index) => index * 20),
+  keys(count).map(() => 30_000),
+  keys(count).map(() => false),
+]
+
+describe('a table that was analyzed', () => {
+  let client: Client
+  beforeAll(async () => {
+    client = await database.client()
+    await fill(client)
+  })
+
+  it('makes the plain statement read all of it', async () => {
+    const reads = await tableReads(client, () => client.query(renew.afterwards.text, renewValues(batch * 1)))
+    expect(reads).toBeGreaterThan(0)
+  })
+
+  it('is read by its index by our renewal, whatever the size of the batch', async () => {
+    for (const count of [1, 100, batch]) {
+      const reads = await tableReads(client, async () => {
+        const { rowCount } = await client.query(renew.call.text, renewValues(count))
+        expect(rowCount).toBe(count)
+      })
+      expect(reads, `batch of ${count}`).toBe(0)
+    }
+  })
+
+  it('is read by its index by grants and releases', async () => {
+    const values = [
+      keys(batch),
+      keys(batch).map(() => 'late'),
+      keys(batch).map(() => 30_000),
+      keys(batch).map(() => null),
+    ]
+    const reads = await tableReads(client, async () => {
+      await client.query(grantMany.text, [...values, 'name', null, 250, false])
+      await client.query(release.text, renewValues(batch).slice(0, 3))
+    })
+    expect(reads).toBe(0)
+  })
+})
+
+describe('a statement that was prepared when the table was empty', () => {
+  it('still reads a full one by its index', async () => {
+    const client = await database.client()
+    await client.query('TRUNCATE coordination.locks')
+    await client.query('ANALYZE coordination.locks')
+    const few = keys(10)
+    const values = [few, few.map(() => 'late'), few.map(() => 30_000), few.map(() => null), 'name', null, 250, false]
+    const run = (): Promise<unknown> => client.query({ name: 'prepared_grant', text: grant.text, values })
+    for (let time = 0; time < 7; time += 1) await run()
+    const reads = async (): Promise<number> => tableReads(client, run)
+    await client.query(
+      `INSERT INTO coordination.locks (key) SELECT 'lease/' || i || '-' FROM generate_series(1, ${rows}) i`,
+    )
+    // The server looks again at its own time; an ANALYZE, as autovacuum runs one after so many changes, is when it must.
+    await client.query('ANALYZE coordination.locks')
+    expect(await reads()).toBe(0)
+  })
+})

@@ -1,0 +1,68 @@
+import { useDatabase } from '@x/testkit/vitest'
+import type { Client } from 'pg'
+import { expect, it } from 'vitest'
+import { tableNames } from '../../src/names.ts'
+import { tableStatements } from '../../src/statements.ts'
+import { blocked } from '../support/blocked.ts'
+import { lockTable } from '../support/template.ts'
+
+const database = useDatabase({ template: lockTable })
+const { grant, release } = tableStatements(tableNames('coordination', 'locks'))
+
+const tokenOf = async (client: Client, key: string): Promise<bigint> => {
+  const { rows } = await client.query('SELECT fencing_token FROM coordination.locks WHERE key = $1', [key])
+  return BigInt(rows[0].fencing_token)
+}
+
+/** Grant A waits for a row that B has granted and gives back: A is granted later and must have the higher token. */
+it('a token drawn before the row is ours can be lower than that of an earlier grant', async () => {
+  const [a, b] = [await database.client(), await database.client()]
+  await b.query(`INSERT INTO coordination.locks (key) VALUES ('early')`)
+  const early = `INSERT INTO coordination.locks AS l (key, is_acquired, fencing_token)
+    VALUES ('early', true, nextval('coordination.fencing_tokens'))
+    ON CONFLICT (key) DO UPDATE SET is_acquired = true, fencing_token = excluded.fencing_token WHERE NOT l.is_acquired`
+  await b.query('BEGIN')
+  await b.query(`SELECT FROM coordination.locks WHERE key = 'early' FOR UPDATE`)
+  const later = a.query(early)
+  await blocked(b, a)
+  await b.query(early)
+  const first = await tokenOf(b, 'early')
+  await b.query(`UPDATE coordination.locks SET is_acquired = false WHERE key = 'early'`)
+  await b.query('COMMIT')
+  await later
+  expect(await tokenOf(a, 'early')).toBeLessThan(first)
+})
+
+it('our grant draws it when the row is ours', async () => {
+  const [a, b] = [await database.client(), await database.client()]
+  await b.query(`INSERT INTO coordination.locks (key) VALUES ('late')`)
+  const ours = (client: Client, owner: string): Promise<unknown> =>
+    client.query(grant.text, [['late'], [owner], [30_000], [null], 'name', null, 250, false])
+  await b.query('BEGIN')
+  await b.query(`SELECT FROM coordination.locks WHERE key = 'late' FOR UPDATE`)
+  const later = ours(a, 'a')
+  await blocked(b, a)
+  await ours(b, 'b')
+  const first = await tokenOf(b, 'late')
+  await b.query(release.text, [['late'], ['b'], [String(first)]])
+  await b.query('COMMIT')
+  await later
+  expect(await tokenOf(a, 'late')).toBeGreaterThan(first)
+  const { rows } = await a.query(`SELECT session_id FROM coordination.locks WHERE key = 'late'`)
+  expect(rows).toEqual([{ session_id: 'a' }])
+})
+
+it('a grant that is asked for again has the same token, and one of another owner is refused', async () => {
+  const client = await database.client()
+  const ask = async (owner: string): Promise<unknown[]> =>
+    (
+      await client.query({
+        text: grant.text,
+        values: [['again'], [owner], [30_000], [null], 'name', null, 250, false],
+        rowMode: 'array',
+      })
+    ).rows.map((row: unknown[]) => row[2])
+  const [first] = await ask('me')
+  expect(await ask('me')).toEqual([first])
+  expect(await ask('other')).toEqual([])
+})
