@@ -12,7 +12,7 @@ const command = z.discriminatedUnion('do', [
 export const actorMessages = [
   z.object({ type: z.literal('ready') }),
   /** An operation failed with an error of ours, as operations may under faults. */
-  z.object({ type: z.literal('failed'), operation: z.string(), code: z.string() }),
+  z.object({ type: z.literal('failed'), operation: z.string(), code: z.string(), message: z.string() }),
   /** Something that must not happen whatever the fault. */
   z.object({ type: z.literal('broken'), what: z.string() }),
   /** How far the end has come, to say where it hangs. */
@@ -43,7 +43,7 @@ const stall = (ms: number): void => {
 export const tellFailure = (operation: string, error: unknown): void => {
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null
   const ours = error instanceof Error && 'retryable' in error
-  if (ours && code !== null) tell({ type: 'failed', operation, code })
+  if (ours && code !== null) tell({ type: 'failed', operation, code, message: error.message })
   else
     tell({
       type: 'broken',
@@ -71,22 +71,27 @@ const leftovers = (): string[] =>
 /**
  * Runs an actor: obeys the campaign's commands until it is told to finish, then closes and ends.
  *
+ * @param start may go on trying until the signal says that it is over
  * @param close steps by name, in order; after them there must be no socket and no timer
  */
 export const runActor = async (
-  start: () => Promise<void>,
+  start: (over: AbortSignal) => Promise<void>,
   close: Readonly<Record<string, () => unknown>>,
 ): Promise<void> => {
   process.on('unhandledRejection', (error) => {
     tell({ type: 'broken', what: `unhandled rejection: ${error instanceof Error ? error.stack : String(error)}` })
   })
-  await start()
-  tell({ type: 'ready' })
+  // Not awaited: what cannot start because the database is away must still hear that it is over.
+  const over = new AbortController()
+  const started = start(over.signal).then(() => tell({ type: 'ready' }))
   for await (const each of commands(command)) {
     if (each.do === 'stall') stall(each.ms)
     else if (each.do === 'shift-clock') shiftClock(each.ms)
     else break
   }
+  tell({ type: 'stage', stage: 'the start' })
+  over.abort()
+  await started
   for (const [stage, step] of Object.entries(close)) {
     tell({ type: 'stage', stage })
     await step()

@@ -42,8 +42,8 @@ let watching: Promise<void> = Promise.resolve()
 const looking = setInterval(view, 200)
 
 /** A service joins as soon as it can: the database may be away just now. */
-const join = async (): Promise<void> => {
-  for (;;) {
+const join = async (over: AbortSignal): Promise<void> => {
+  while (!over.aborted) {
     try {
       await cluster.join()
       return
@@ -55,8 +55,8 @@ const join = async (): Promise<void> => {
 }
 
 await runActor(
-  async () => {
-    await join()
+  async (over) => {
+    await join(over)
     watching = watch().catch((error: unknown) => tellFailure('watch', error))
   },
   {

@@ -28,8 +28,8 @@ const input = createLeaderInput<Tables>({
 })
 
 /** Every replica installs when it starts, as services do: all at once, and while the database is away. */
-const install = async (): Promise<void> => {
-  for (;;) {
+const install = async (over: AbortSignal): Promise<void> => {
+  while (!over.aborted) {
     try {
       await input.install()
       return
@@ -40,11 +40,10 @@ const install = async (): Promise<void> => {
   }
 }
 
-const stop = new AbortController()
 let running: Promise<void> = Promise.resolve()
 await runActor(
-  async () => {
-    await install()
+  async (over) => {
+    await install(over)
     running = input
       .run(
         async (events, { client, epoch }) => {
@@ -59,15 +58,12 @@ await runActor(
           if (random.chance(0.1)) await delay(random.int(1, 100))
           tell({ type: 'worked' })
         },
-        { signal: stop.signal },
+        { signal: over },
       )
       .catch((error: unknown) => tellFailure('run', error))
   },
   {
-    'run()': () => {
-      stop.abort()
-      return running
-    },
+    'run()': () => running,
     'input.close()': () => input.close(),
     'locker.close()': () => locker.close(),
   },

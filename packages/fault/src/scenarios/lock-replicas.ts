@@ -63,6 +63,7 @@ export class LockReplicas implements AsyncDisposable {
   readonly #adapter: LockAdapter
   readonly #history = new LockHistory()
   readonly #lastGrant = new Map<string, number>()
+  readonly #lastFailure = new Map<string, string>()
   readonly #broken: string[] = []
   #refused = 0
   #failures = 0
@@ -102,7 +103,10 @@ export class LockReplicas implements AsyncDisposable {
     if (message.type === 'granted' || message.type === 'held') this.#history.record(processName, message)
     if (message.type === 'granted') this.#lastGrant.set(processName, message.at)
     if (message.type === 'refused') this.#refused += 1
-    if (message.type === 'failed') this.#failures += 1
+    if (message.type === 'failed') {
+      this.#failures += 1
+      this.#lastFailure.set(processName, message.message)
+    }
     if (message.type === 'broken') this.#broken.push(`${processName}: ${message.what}`)
     if (message.type === 'closed' && message.resources.length > 0) {
       this.#broken.push(`${processName}: still there after close(): ${message.resources.join(', ')}`)
@@ -116,7 +120,10 @@ export class LockReplicas implements AsyncDisposable {
     for (const { processName } of this.#replicas) {
       const works = (): boolean => (this.#lastGrant.get(processName) ?? 0) > since
       await eventually(works, { deadlineMs: livenessMs }).catch(() => {
-        violations.push(`${processName} got no lock within ${livenessMs} ms after the last fault`)
+        const failure = this.#lastFailure.get(processName) ?? 'none'
+        violations.push(
+          `${processName} got no lock within ${livenessMs} ms after the last fault; last error: ${failure}`,
+        )
       })
     }
     return violations
