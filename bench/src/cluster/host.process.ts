@@ -32,7 +32,13 @@ const nodes: ClusterDiscovery[] = Array.from({ length: settings.nodes }, (_, ind
   for (const change of ['join', 'leave', 'down'] as const) node.on(change, (event) => saw(change, event.node.id))
   return node
 })
-await Promise.all(nodes.map((node) => node.join()))
+// As many at once as there are connections: a join that waits for one is no join yet.
+const waiting = [...nodes]
+await Promise.all(
+  Array.from({ length: settings.pool }, async () => {
+    for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) await node.join()
+  }),
+)
 tell({ kind: 'joined' })
 
 for await (const command of commands(hostCommand)) {

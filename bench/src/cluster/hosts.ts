@@ -15,20 +15,22 @@ export interface Hosts extends AsyncDisposable {
   seen(change: 'join' | 'leave' | 'down', id: string, deadlineMs?: number): Promise<number>
 }
 
-const programs = {
+type Program = 'ours' | 'broadcast'
+
+const programs: Readonly<Record<Program, URL>> = {
   ours: new URL('./host.process.ts', import.meta.url),
   broadcast: new URL('./broadcast.process.ts', import.meta.url),
 }
 
 /** One process more, joined. */
-export const startHost = async (program: keyof typeof programs, settings: HostSettings): Promise<Host> => {
+export const startHost = async (program: Program, settings: HostSettings): Promise<Host> => {
   const host = await spawnNode(programs[program], { messages: hostMessage, args: [JSON.stringify(settings)] })
   await host.message(({ kind }) => kind === 'joined', 120_000)
   return host
 }
 
 export const startHosts = async (
-  program: keyof typeof programs,
+  program: Program,
   { url, cluster, nodes, listen }: { url: string; cluster: string; nodes: number; listen: boolean },
 ): Promise<Hosts> => {
   const shares = Array.from({ length: Math.min(processes, nodes) }, (_, index) =>

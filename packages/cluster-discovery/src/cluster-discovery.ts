@@ -132,7 +132,7 @@ class Discovery implements ClusterDiscovery {
     this.#logger = logger
     this.#metadata = node.metadata
     this.#runner = createRunner({ pool, applicationName: 'cluster-discovery', policy, logger })
-    const tables = new ClusterTables(this.#runner, { schema, cluster, timeoutMs: ttlMs })
+    const tables = new ClusterTables(this.#runner, { schema, cluster, behindTimeoutMs: ttlMs })
     this.#tables = tables
     this.#contact = new Contact(ttlMs / 2)
     this.#listeners = new Listeners((err, type) =>
@@ -170,6 +170,9 @@ class Discovery implements ClusterDiscovery {
             ),
             channel: tables.channel,
             logger,
+            // Not sooner: beats tell the version all the while, each probe is a statement, and a marker that the server
+            // dropped for a network that is slow must not come before the ttl.
+            detectMs: Math.max(5_000, 2 * ttlMs),
             onNotification: (payload) => this.#keeper.announced(payload),
             onResync: (event) => this.#keeper.resync(event),
             onMarker: () => this.#markerChanged(),
@@ -237,7 +240,7 @@ class Discovery implements ClusterDiscovery {
   join(): Promise<readonly Node[]> {
     return this.#inTurn(async () => {
       this.#assertOpen()
-      if (this.#membership.at !== 'member') await this.#join()
+      if (this.#membership.at !== 'member') await this.#joinWithView()
       return this.nodes()
     })
   }
@@ -317,6 +320,18 @@ class Discovery implements ClusterDiscovery {
     await this.close()
   }
 
+  async #joinWithView(): Promise<void> {
+    await this.#join()
+    try {
+      await this.#keeper.refresh()
+    } catch (error) {
+      // A member without a view is of no use to the caller, and whoever rejects has not joined.
+      await this.#leave(closePatienceMs).catch(() => {})
+      throw error
+    }
+    this.#followPeers()
+  }
+
   async #join(): Promise<void> {
     const { node, cluster, schema, ttlMs } = this.#options
     this.#step({ step: 'join' })
@@ -339,8 +354,6 @@ class Discovery implements ClusterDiscovery {
     this.#keeper.start()
     if (this.#closing === null) this.#heart.start(this.#member('join'))
     await this.#listen()
-    await this.#keeper.refresh()
-    this.#followPeers()
   }
 
   async #listen(): Promise<void> {
@@ -436,6 +449,9 @@ class Discovery implements ClusterDiscovery {
         if (this.#closing !== null || this.#membership.at !== 'evicted') return
         try {
           await this.#join()
+          // The old view stands until it succeeds; beats ask again.
+          await this.#keeper.refresh().catch(() => {})
+          this.#followPeers()
         } catch (error) {
           this.#logger?.debug({ err: error, cluster, id: node.id }, 'joining again failed; it will be tried again')
           this.#rejoinIn(heartbeatMs * (0.5 + this.#random()))

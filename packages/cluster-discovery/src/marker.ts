@@ -6,6 +6,8 @@ export interface MarkedListenerOptions {
   readonly source: ConnectionSource
   readonly channel: string
   readonly logger?: Logger | undefined
+  /** Silence after which the connection counts as lost, milliseconds. */
+  readonly detectMs: number
   readonly onNotification: (payload: string) => void
   readonly onResync: (event: { readonly gapMs: number; readonly first: boolean }) => void
   /** The marker is held from now on, or is gone. */
@@ -52,10 +54,11 @@ export class MarkedListener {
 
   /** Resolves when it listens, or when it is clear that it cannot here. Never rejects: without it beats tell the version. */
   async start(): Promise<void> {
-    const { source, channel, logger, onNotification, onResync } = this.#options
+    const { source, channel, logger, detectMs, onNotification, onResync } = this.#options
     const listener = createListener({
       source,
       applicationName: 'cluster-discovery',
+      detectMs,
       logger,
       onNotification: (_, payload) => onNotification(payload),
       onResync,

@@ -11,7 +11,24 @@ export interface Statement {
 }
 
 /** The statements of one schema. */
-export type ClusterStatements = Readonly<Record<keyof ReturnType<typeof clusterStatements>, Statement>>
+export type ClusterStatements = Readonly<
+  Record<
+    | 'join'
+    | 'beat'
+    | 'fate'
+    | 'read'
+    | 'update'
+    | 'drain'
+    | 'leave'
+    | 'take'
+    | 'watchSweeper'
+    | 'succeed'
+    | 'look'
+    | 'down'
+    | 'prune',
+    Statement
+  >
+>
 
 /** Characters that a notification may have, less one: `pg_notify` wants payloads shorter than 8,000 bytes. */
 const longestPayload = 7_999
@@ -49,7 +66,7 @@ const heldMarkers = `
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
   )`
 
-export function clusterStatements(quotedSchema: string, tag: string) {
+export function clusterStatements(quotedSchema: string, tag: string): ClusterStatements {
   const cluster = `${quotedSchema}.cluster`
   const nodes = `${quotedSchema}.nodes`
   const beats = `${quotedSchema}.node_beats`
@@ -319,5 +336,5 @@ SELECT json_agg(json_build_array(changed.id, changed.incarnation::text))::text A
   )
 SELECT count(*)::text AS answer FROM gone`,
     ),
-  } as const
+  }
 }

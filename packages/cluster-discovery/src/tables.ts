@@ -34,14 +34,14 @@ export class ClusterTables {
   readonly #runner: Runner
   readonly #cluster: string
   readonly #statements: ClusterStatements
-  readonly #timeoutMs: number
+  readonly #behindTimeoutMs: number
   #background = new AbortController()
 
-  /** @param options.timeoutMs for everything but beats, which bring their own */
-  constructor(runner: Runner, options: { schema: string; cluster: string; timeoutMs: number }) {
+  /** @param options.behindTimeoutMs for what runs behind the caller's back, but for beats, which bring their own */
+  constructor(runner: Runner, options: { schema: string; cluster: string; behindTimeoutMs: number }) {
     this.#runner = runner
     this.#cluster = options.cluster
-    this.#timeoutMs = options.timeoutMs
+    this.#behindTimeoutMs = options.behindTimeoutMs
     this.channel = channelName(`cluster_${options.schema}_${options.cluster}`)
     // A statement name means one text per connection; two schemas on one pool are two texts.
     const tag = lockId(0, options.schema).toString(36)
@@ -148,7 +148,7 @@ export class ClusterTables {
   }
 
   #behind(): StatementOptions {
-    return { bypassPolicy: true, signal: this.#background.signal }
+    return { bypassPolicy: true, signal: this.#background.signal, timeoutMs: this.#behindTimeoutMs }
   }
 
   async #change(
@@ -162,10 +162,7 @@ export class ClusterTables {
   }
 
   async #ask(statement: Statement, values: readonly unknown[], options: StatementOptions = {}): Promise<string | null> {
-    const rows = await this.#runner.query(statement, [this.#cluster, ...values], {
-      timeoutMs: this.#timeoutMs,
-      ...options,
-    })
+    const rows = await this.#runner.query(statement, [this.#cluster, ...values], options)
     const answer = rows[0]?.[0]
     return typeof answer === 'string' ? answer : null
   }

@@ -29,7 +29,7 @@ const resyncSpreadMs = 500
  * notification is a hint: whatever it says or fails to say, beats tell the version.
  */
 export class ViewKeeper {
-  readonly view = new View()
+  readonly view: View = new View()
   readonly #options: ViewKeeperOptions
   #currentAt = Number.NEGATIVE_INFINITY
   #lastReadAt = Number.NEGATIVE_INFINITY

@@ -1,6 +1,17 @@
+import type { SeenEvent, SeenNode } from '@x/testkit'
 import { z } from 'zod'
 
-export const nodeSettings = z.object({
+export interface NodeSettings {
+  readonly url: string
+  readonly cluster: string
+  readonly id: string
+  readonly listen: boolean
+  readonly heartbeatMs: number
+  readonly ttlMs: number
+  readonly clockShiftMs: number
+}
+
+export const nodeSettings: z.ZodType<NodeSettings> = z.object({
   url: z.string(),
   cluster: z.string(),
   id: z.string(),
@@ -9,16 +20,29 @@ export const nodeSettings = z.object({
   ttlMs: z.number(),
   clockShiftMs: z.number(),
 })
-export type NodeSettings = z.infer<typeof nodeSettings>
+export type NodeCommand = { readonly do: 'close' } | { readonly do: 'view'; readonly number: number }
 
-export const nodeCommand = z.discriminatedUnion('do', [
+export const nodeCommand: z.ZodType<NodeCommand> = z.discriminatedUnion('do', [
   z.object({ do: z.literal('close') }),
   z.object({ do: z.literal('view'), number: z.number() }),
 ])
 
-const seenNode = z.object({ id: z.string(), incarnation: z.string(), state: z.string() })
+const seenNode: z.ZodType<SeenNode> = z.object({ id: z.string(), incarnation: z.string(), state: z.string() })
 
-export const nodeMessage = z.discriminatedUnion('kind', [
+export type NodeMessage =
+  | { readonly kind: 'joined'; readonly incarnation: string }
+  | { readonly kind: 'closed' }
+  | { readonly kind: 'event'; readonly at: number; readonly event: SeenEvent }
+  | { readonly kind: 'other'; readonly at: number; readonly type: string; readonly cause: string }
+  | {
+      readonly kind: 'view'
+      readonly number: number
+      readonly self: string
+      readonly version: string
+      readonly nodes: readonly SeenNode[]
+    }
+
+export const nodeMessage: z.ZodType<NodeMessage> = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('joined'), incarnation: z.string() }),
   z.object({ kind: z.literal('closed') }),
   z.object({
@@ -38,4 +62,3 @@ export const nodeMessage = z.discriminatedUnion('kind', [
     nodes: z.array(seenNode),
   }),
 ])
-export type NodeMessage = z.infer<typeof nodeMessage>
