@@ -2,7 +2,7 @@
 export interface Interruption {
   /** Stop the load and come to the audit: Ctrl-C under `--keep`. */
   readonly finish: AbortSignal
-  /** Clean up and leave: Ctrl-C otherwise or for the second time, SIGTERM, SIGHUP, or a failure. */
+  /** Clean up and leave: Ctrl-C otherwise or for the second time, SIGTERM, SIGHUP, a closed output, a failure. */
   readonly abandon: AbortSignal
   fail(error: Error): void
 }
@@ -26,6 +26,8 @@ export const followSignals = (keep: boolean): Interruption => {
       finish.abort()
     } else if (now - finishedAt > oneKeypressMs) abandon.abort(new Interrupted('Ctrl-C'))
   })
+  // Whoever read our output is gone: `| head`, a closed terminal.
+  process.stdout.on('error', () => abandon.abort(new Interrupted('the end of its output')))
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => abandon.abort(new Interrupted(signal)))
   return { finish: finish.signal, abandon: abandon.signal, fail: (error) => abandon.abort(error) }
 }

@@ -3,6 +3,7 @@
  * `README.md` beside `src` says what to look at.
  */
 
+import { UnusableServerError } from './database.ts'
 import { followSignals, Interrupted } from './interruption.ts'
 import { parseOptions, UsageError, usage } from './options.ts'
 import { runPipeline } from './run-pipeline.ts'
@@ -26,7 +27,7 @@ const exitCode = (error: unknown): number => {
     console.error(`${error.message}\n\n${usage}`)
     return 2
   }
-  console.error(error)
+  console.error(error instanceof UnusableServerError ? error.message : error)
   return 1
 }
 

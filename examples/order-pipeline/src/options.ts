@@ -44,6 +44,7 @@ const schema = z.object({
   url: z
     .string()
     .regex(/^postgres(ql)?:\/\//)
+    .refine(URL.canParse)
     .optional(),
 })
 

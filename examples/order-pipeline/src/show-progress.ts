@@ -18,6 +18,8 @@ const lookEveryMs = 200
 export interface Shown extends AsyncDisposable {
   /** The leader that was announced last. */
   latestLeader(): string | null
+  /** How long each takeover after a fault took, in milliseconds. */
+  takeovers(): readonly number[]
 }
 
 /** Keeps the screen up to date and tells of each new leader, until it is disposed. */
@@ -25,11 +27,13 @@ export const showProgress = ({ pool, fleet, screen, elapsedMs, log, fail }: Prog
   const stopping = new AbortController()
   const progress = createProgress(pool)
   let latestLeader: string | null = null
+  const takeovers: number[] = []
   const watch = async (): Promise<void> => {
     while (!stopping.signal.aborted) {
       for (const { node, epoch, takeoverMs } of await progress.look()) {
         const took = takeoverMs === null ? '' : `, ${(takeoverMs / 1_000).toFixed(2)} s after the fault`
         latestLeader = node
+        if (takeoverMs !== null) takeovers.push(takeoverMs)
         log(`${node} handled its first batch as the leader of epoch ${epoch}${took}`)
       }
       screen.show({ elapsedMs: elapsedMs(), replicas: fleet.replicas, load: fleet.load, ...progress.figures() })
@@ -39,6 +43,7 @@ export const showProgress = ({ pool, fleet, screen, elapsedMs, log, fail }: Prog
   const watched = watch().catch(fail)
   return {
     latestLeader: () => latestLeader,
+    takeovers: () => takeovers,
     async [Symbol.asyncDispose]() {
       stopping.abort()
       await watched

@@ -37,3 +37,21 @@ it('fails with its exit code when an effect disappears while it runs', async () 
   expect(demo.output()).toContain(taken)
   expect(code).toBe(1)
 })
+
+it('goes on until Ctrl-C with --keep, and then audits; one keypress that arrives twice is one', async () => {
+  await using demo = await startDemo(['--keep', '--duration', '5', '--nodes', '3', '--url', database.adminUrl])
+  await demo.says(/node-\d goes on after/)
+  demo.signal('SIGINT')
+  demo.signal('SIGINT')
+  const { code } = await demo.ended
+  expect(demo.output()).toContain('Nothing was lost, doubled, inverted or overlapped.')
+  expect(code).toBe(0)
+})
+
+it('says what it needs when the server does not answer, and never the password', async () => {
+  await using demo = await startDemo(['--url', 'postgres://me:secret@127.0.0.1:1/postgres'])
+  const { code } = await demo.ended
+  expect(demo.output()).toMatch(/expected a PostgreSQL server that answers.*got: connect ECONNREFUSED/)
+  expect(demo.output()).not.toContain('secret')
+  expect(code).toBe(1)
+})

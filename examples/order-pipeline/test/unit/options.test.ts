@@ -50,7 +50,9 @@ describe('the command line of the demo', () => {
   })
 
   it('never repeats a connection string, which may hold a password', () => {
-    expect(() => parseOptions(['--url', 'mysql://me:secret@db/shop'])).toThrow(/--url takes a connection string/)
-    expect(() => parseOptions(['--url', 'mysql://me:secret@db/shop'])).not.toThrow(/secret/)
+    for (const url of ['mysql://me:secret@db/shop', 'postgres://me:secret@[db/shop', 'secret']) {
+      expect(() => parseOptions(['--url', url])).toThrow(/--url takes a connection string/)
+      expect(() => parseOptions(['--url', url])).not.toThrow(/secret/)
+    }
   })
 })
