@@ -3,7 +3,7 @@ import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adap
 import type { Statement } from '@x/pg-session'
 import { plainArray, textArray } from './array-literal.ts'
 import { Contention } from './contention.ts'
-import { isTransient, type LockStore, statementTimeoutMs } from './store.ts'
+import { isTransient, type LockStore } from './store.ts'
 
 /** What is asked of the database for one grant. */
 export interface GrantRequest {
@@ -55,7 +55,8 @@ const manyFrom = 32
 /** A batch that a planner still thinks too small to compile. */
 const largestBatch = 2_000
 
-const attempts = 3
+/** Milliseconds for each attempt: an answer that does not come leaves time for another. */
+const attemptMs: readonly number[] = [1_500, 1_500, 2_000]
 
 /** With this division_by_zero the statement for many keys undoes itself when somebody was faster with one of them. */
 const undone = '22012'
@@ -121,13 +122,13 @@ export class Granting {
       this.#settings.clockMarginMs,
       this.#settings.afterFailover === 'grant',
     ]
-    for (let attempt = 1; ; attempt += 1) {
+    for (let attempt = 0; ; attempt += 1) {
       const startedAt = monotonicNow()
       try {
-        const rows = await this.#store.query<GrantRow>(statement, values, { timeoutMs: statementTimeoutMs })
+        const rows = await this.#store.query<GrantRow>(statement, values, { timeoutMs: attemptMs[attempt] })
         return outcomesOf(batch, rows, startedAt)
       } catch (error) {
-        if (attempt === attempts || !isTransient(error)) throw error
+        if (attempt + 1 >= attemptMs.length || !isTransient(error)) throw error
         // Asking again for the same owners is safe: what the lost answer granted is granted again, with the same token.
       }
     }

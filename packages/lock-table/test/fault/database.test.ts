@@ -1,0 +1,104 @@
+import { startPrivatePostgres } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import { Pool } from 'pg'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { createTableLocker } from '../../src/index.ts'
+import { migrate } from '../../src/migrations.ts'
+import { lockTable } from '../support/template.ts'
+
+const database = useDatabase({ template: lockTable })
+
+describe('a database that is restarted', () => {
+  it.each(['fast', 'immediate'] as const)('%s: leases, places in line and tokens outlive it', async (mode) => {
+    await using server = await startPrivatePostgres({ durable: true })
+    const pool = new Pool({ connectionString: server.url })
+    pool.on('error', () => {})
+    await migrate(pool)
+    const holder = createTableLocker({ pool, ttlMs: 20_000, pollMs: 100 })
+    const waiter = createTableLocker({ connectionString: server.url, ttlMs: 20_000, pollMs: 100 })
+    const lock = await holder.acquire('held')
+    const waiting = waiter.acquire('held')
+    await expect.poll(async () => (await holder.status('held')).waiters).toBe(1)
+    await server.restart(mode)
+    await expect
+      .poll(
+        () =>
+          holder.status('held').then(
+            () => true,
+            () => false,
+          ),
+        { timeout: 10_000 },
+      )
+      .toBe(true)
+    expect(lock.isHeld()).toBe(true)
+    await lock.refresh()
+    expect(await waiter.tryAcquire('held')).toBeNull()
+    await lock.release()
+    const next = await waiting
+    expect(next.fencingToken).toBeGreaterThan(lock.fencingToken ?? 0n)
+    await next.release()
+    await waiter.close()
+    await holder.close()
+    await pool.end()
+  })
+})
+
+describe('a pool that others have exhausted', () => {
+  it('fails in time, costs leases only at their deadline, and is used again when it is free', async () => {
+    const pool = database.pool({ max: 2 })
+    await using locker = createTableLocker({ pool, wakeUps: 'poll', pollMs: 50 })
+    const lock = await locker.acquire('held', { ttlMs: 600 })
+    const taken = [await pool.connect(), await pool.connect()]
+    const failed = locker.tryAcquire('other')
+    await vi.waitFor(() => expect(lock.signal.aborted).toBe(true), { timeout: 5_000 })
+    expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: 'deadline' })
+    await expect(failed).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
+    for (const client of taken) client.release()
+    await (await locker.acquire('other')).release()
+  })
+})
+
+describe('a statement_timeout of the role', () => {
+  it('is an error that can be tried again, and costs no lease', async () => {
+    const pool = database.pool({ options: '-c statement_timeout=100' })
+    await using locker = createTableLocker({ pool, wakeUps: 'poll', pollMs: 50 })
+    const lock = await locker.acquire('held', { ttlMs: 5_000 })
+    const blocker = await database.client()
+    await (await locker.acquire('blocked')).release()
+    await blocker.query('BEGIN')
+    await blocker.query(`SELECT FROM coordination.locks WHERE key = 'blocked' FOR UPDATE`)
+    await expect(locker.tryAcquire('blocked')).rejects.toMatchObject({
+      code: 'QUERY_FAILED',
+      retryable: true,
+      sqlState: '57014',
+    })
+    await blocker.query('ROLLBACK')
+    await (await locker.acquire('blocked')).release()
+    expect(lock.isHeld()).toBe(true)
+    await lock.release()
+    await blocker.end()
+  })
+})
+
+describe('a wall clock of the client that is wrong and steps', () => {
+  afterEach(() => vi.restoreAllMocks())
+
+  it('changes nothing', async () => {
+    const real = Date.now
+    let offMs = 3_600_000
+    vi.spyOn(Date, 'now').mockImplementation(() => real() + offMs)
+    await using locker = createTableLocker({ connectionString: database.url })
+    await using other = createTableLocker({ connectionString: database.url, pollMs: 50 })
+    const lock = await locker.acquire('clock', { ttlMs: 900 })
+    for (const step of [-3_600_000, 86_400_000, 0]) {
+      offMs = step
+      expect(lock.isHeld()).toBe(true)
+      expect(lock.remainingMs()).toBeLessThanOrEqual(900)
+      expect(await other.tryAcquire('clock')).toBeNull()
+    }
+    const { expiresAt } = await locker.status('clock')
+    expect(Math.abs((expiresAt?.getTime() ?? 0) - real())).toBeLessThan(60_000)
+    await lock.release()
+    await (await other.acquire('clock')).release()
+  })
+})

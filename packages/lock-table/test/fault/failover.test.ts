@@ -1,0 +1,50 @@
+import { primaryWithStandby } from '@x/testkit'
+import { Pool } from 'pg'
+import { expect, it } from 'vitest'
+import { createTableLocker } from '../../src/index.ts'
+import { migrate } from '../../src/migrations.ts'
+
+const ttlMs = 2_000
+
+it('after promotion of a standby that missed grants nothing is granted for a ttl, and tokens go on rising', async () => {
+  await using servers = await primaryWithStandby()
+  const { primary, standby, replication } = servers
+  const pool = new Pool({ connectionString: primary.url })
+  pool.on('error', () => {})
+  await migrate(pool)
+  const old = createTableLocker({ pool, ttlMs })
+  const kept = await old.acquire('kept', { renew: 'manual' })
+  await (await old.acquire('free')).release()
+  await servers.caughtUp()
+
+  // The standby hears of none of these.
+  replication.blackHole()
+  const missed = await old.acquire('free')
+  for (let time = 0; time < 100; time += 1) await (await old.acquire('counted')).release()
+  const last = await old.acquire('counted')
+  await servers.promote()
+
+  await using successor = createTableLocker({ connectionString: standby.url, ttlMs, pollMs: 100 })
+  // Free as far as the new primary knows; its holder still believes in it.
+  expect(await successor.tryAcquire('free')).toBeNull()
+  expect(missed.isHeld()).toBe(true)
+  expect(await successor.tryAcquire('never heard of')).toBeNull()
+
+  await using fearless = createTableLocker({ connectionString: standby.url, ttlMs, afterFailover: 'grant' })
+  const early = await fearless.acquire('fenced elsewhere')
+  expect(early.fencingToken).toBeGreaterThan(last.fencingToken ?? 0n)
+
+  await primary.halt('immediate')
+  const next = await successor.acquire('free')
+  expect(missed.isHeld()).toBe(false)
+  expect(next.fencingToken).toBeGreaterThan(last.fencingToken ?? 0n)
+  const counted = await successor.acquire('counted')
+  expect(counted.fencingToken).toBeGreaterThan(last.fencingToken ?? 0n)
+  // What the standby did hear of was respected to its end.
+  expect(kept.isHeld()).toBe(false)
+  await (await successor.acquire('kept')).release()
+
+  await old.close().catch(() => {})
+  pool.on('error', () => {})
+  await pool.end()
+})

@@ -1,0 +1,96 @@
+import { type TcpProxy, tcpProxy } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { createTableLocker, type TableLocker } from '../../src/index.ts'
+import { lockTable } from '../support/template.ts'
+
+const database = useDatabase({ template: lockTable })
+let proxy: TcpProxy
+beforeAll(async () => {
+  proxy = await tcpProxy(database.url)
+})
+afterAll(() => proxy.close())
+
+const lockers = async (work: (faulty: TableLocker, sound: TableLocker) => Promise<void>): Promise<void> => {
+  await using faulty = createTableLocker({ connectionString: proxy.url(database.url), wakeUps: 'poll', pollMs: 50 })
+  await using sound = createTableLocker({ connectionString: database.url, wakeUps: 'poll', pollMs: 50 })
+  // Connected, and every statement prepared.
+  await (await faulty.acquire('warm')).release()
+  await work(faulty, sound)
+}
+
+it.each(['cut', 'hang'] as const)('a grant whose answer is lost (%s) is granted, once', (after) =>
+  lockers(async (faulty, sound) => {
+    const key = `grant/${after}`
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_grant', after })
+    const lock = await faulty.tryAcquire(key)
+    await swallowed
+    expect(lock?.isHeld()).toBe(true)
+    expect(await sound.status(key)).toMatchObject({ sessionId: lock?.sessionId, fencingToken: lock?.fencingToken })
+    expect(await sound.tryAcquire(key)).toBeNull()
+    await lock?.release()
+    await (await sound.acquire(key)).release()
+  }),
+)
+
+it('a grant that was lost for good ends with its lease', () =>
+  lockers(async (faulty, sound) => {
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_grant' })
+    const failed = faulty.tryAcquire('lost', { ttlMs: 300 })
+    void swallowed.then(() => proxy.refuse())
+    await expect(failed).rejects.toMatchObject({ code: 'CONNECTION' })
+    const next = await sound.acquire('lost', { waitTimeoutMs: 5_000 })
+    proxy.heal()
+    await next.release()
+  }))
+
+it('a renewal whose answer is lost is sent again before the lease is given up', () =>
+  lockers(async (faulty, sound) => {
+    const lock = await faulty.acquire('renewed', { ttlMs: 900 })
+    const lost: unknown[] = []
+    lock.signal.addEventListener('abort', () => lost.push(lock.signal.reason))
+    for (let time = 0; time < 3; time += 1) await proxy.swallowNextReply({ matching: 'lock_renew' })
+    expect(lost).toEqual([])
+    expect(lock.isHeld()).toBe(true)
+    expect(await sound.tryAcquire('renewed')).toBeNull()
+    await lock.release()
+  }))
+
+it('a lease is lost at its local deadline when no renewal gets through, before it is granted again', () =>
+  lockers(async (faulty, sound) => {
+    const lock = await faulty.acquire('silent', { ttlMs: 600 })
+    let heldWhenGranted: boolean | null = null
+    const next = sound.acquire('silent').then((granted) => {
+      heldWhenGranted = lock.isHeld()
+      return granted
+    })
+    proxy.blackHole()
+    await (await next).release()
+    proxy.heal()
+    expect(heldWhenGranted).toBe(false)
+    expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: 'deadline' })
+  }))
+
+it('a release whose answer is lost has released', () =>
+  lockers(async (faulty, sound) => {
+    const lock = await faulty.acquire('released')
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_release' })
+    await lock.release()
+    await swallowed
+    const next = await sound.tryAcquire('released')
+    expect(next?.fencingToken).toBeGreaterThan(lock.fencingToken ?? 0n)
+    await next?.release()
+  }))
+
+it('a hand-off whose answer is lost has handed off', () =>
+  lockers(async (faulty, sound) => {
+    const lock = await faulty.acquire('handed')
+    const waiting = sound.acquire('handed')
+    await expect.poll(async () => (await sound.status('handed')).waiters).toBe(1)
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_hand_off' })
+    await lock.release()
+    await swallowed
+    const next = await waiting
+    expect(next.isHeld()).toBe(true)
+    await next.release()
+  }))
