@@ -1,0 +1,100 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { ClusterEvent } from '../../src/cluster-event.ts'
+import type { Node } from '../../src/node.ts'
+import { View } from '../../src/view.ts'
+import { Watch } from '../../src/watch.ts'
+import { fold } from '../fold.ts'
+
+const node = (id: string, version: bigint): Node => ({
+  id,
+  incarnation: version,
+  name: id,
+  address: null,
+  metadata: {},
+  state: 'up',
+  joinedAt: new Date(0),
+  version,
+})
+const make = (maxQueue = 1_000, signal?: AbortSignal) => {
+  const view = new View()
+  const ended: Watch[] = []
+  const watch = new Watch({
+    snapshot: () => (view.version < 0n ? null : view.snapshot()),
+    onEnd: (each) => ended.push(each),
+    maxQueue,
+    signal,
+  })
+  let version = 0n
+  const join = (id: string): void => {
+    version += 1n
+    const scope = view.version < 0n ? 'full' : 'delta'
+    const events = view.apply({ version, scope, records: [{ node: node(id, version), cause: null, previous: null }] })
+    watch.push(events)
+  }
+  return { view, watch, join, ended }
+}
+const typeOf = (result: IteratorResult<ClusterEvent>): string => (result.done === true ? 'done' : result.value.type)
+
+describe('a watch', () => {
+  it('waits for the first view, and begins with it', async () => {
+    const { watch, join } = make()
+    const first = watch.next()
+    join('a')
+    expect(typeOf(await first)).toBe('snapshot')
+    const second = watch.next()
+    join('b')
+    expect(typeOf(await second)).toBe('join')
+  })
+
+  it('answers readers in the order in which they asked', async () => {
+    const { watch, join } = make()
+    const asked = [watch.next(), watch.next(), watch.next()]
+    for (const id of ['a', 'b', 'c']) join(id)
+    expect((await Promise.all(asked)).map(typeOf)).toEqual(['snapshot', 'join', 'join'])
+  })
+
+  it('ends once for all who wait, and forgets its signal', async () => {
+    const controller = new AbortController()
+    const { watch, join, ended } = make(10, controller.signal)
+    const waiting = [watch.next(), watch.next()]
+    controller.abort()
+    controller.abort()
+    join('a')
+    expect((await Promise.all([...waiting, watch.next()])).map(typeOf)).toEqual(['done', 'done', 'done'])
+    expect(ended).toEqual([watch])
+  })
+
+  it('folds to the view however slowly it is read, with a queue that stays bounded', async () => {
+    const step = fc.oneof(fc.constant('read'), fc.constantFrom('a', 'b', 'c', 'd'))
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.integer({ min: 1, max: 5 }), async (steps, maxQueue) => {
+        const { view, watch, join } = make(maxQueue)
+        let folded: readonly Node[] = []
+        join('first')
+        for (const each of steps) {
+          if (each !== 'read') join(each)
+          else if (folded !== view.members()) {
+            const waiting = watch.next()
+            // A reader that is up to date would wait; it is ended with the next event.
+            const result = await Promise.race([
+              waiting,
+              new Promise<null>((resolve) => setImmediate(() => resolve(null))),
+            ])
+            if (result === null) return
+            if (result.done !== true) folded = fold(folded, [result.value])
+          }
+        }
+        for (let left = 0; left <= maxQueue; left += 1) {
+          const result = await Promise.race([
+            watch.next(),
+            new Promise<null>((resolve) => setImmediate(() => resolve(null))),
+          ])
+          if (result === null) break
+          if (result.done !== true) folded = fold(folded, [result.value])
+        }
+        expect(folded).toEqual(view.members())
+      }),
+    )
+  })
+})
