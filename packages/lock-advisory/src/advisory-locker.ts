@@ -512,7 +512,7 @@ class SessionLocker implements AdvisoryLocker {
 
   /** Looks once in a while whether the session is of use to anybody; a release must not pay for a timer. */
   #noteIdle(): void {
-    if (this.#closed !== null || this.#main.kind !== 'open' || !this.#isIdle(this.#main.session)) return
+    if (this.#closed !== null || this.#main.kind !== 'open' || !this.#isUnused(this.#main.session)) return
     this.#idleSince = performance.now()
     this.#idleTimer ??= this.#watchIdle(this.#options.idleMs)
   }
@@ -520,11 +520,13 @@ class SessionLocker implements AdvisoryLocker {
   #watchIdle(afterMs: number): NodeJS.Timeout {
     return setTimeout(() => {
       this.#idleTimer = undefined
-      if (this.#main.kind !== 'open' || !this.#isIdle(this.#main.session)) return
+      if (this.#main.kind !== 'open') return
       const { session } = this.#main
+      // Whoever uses it now notes when he is done.
+      if (!this.#isUnused(session)) return
       const restMs = this.#idleSince + this.#options.idleMs - performance.now()
-      if (restMs > 0) {
-        this.#idleTimer = this.#watchIdle(restMs)
+      if (restMs > 0 || !session.isIdle()) {
+        this.#idleTimer = this.#watchIdle(Math.max(restMs, 1))
         return
       }
       this.#main = none
@@ -533,8 +535,8 @@ class SessionLocker implements AdvisoryLocker {
     }, Math.ceil(afterMs)).unref()
   }
 
-  #isIdle(session: SessionLocks): boolean {
-    return session.isIdle() && this.#waits.size === 0
+  #isUnused(session: SessionLocks): boolean {
+    return session.held.size === 0 && this.#waits.size === 0
   }
 
   #closedError(): ClosedError {

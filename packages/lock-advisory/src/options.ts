@@ -71,8 +71,23 @@ export interface AdvisoryLockerOptions extends ObservabilityOptions {
 const int32 = z.number().int().min(-2_147_483_648).max(2_147_483_647)
 const milliseconds = z.number().min(1).max(2_147_483_647)
 
-/** What is not checked by whoever uses it. */
-export const advisoryOptions = z.object({
+/** Options with every default filled in; where to connect is checked by whoever connects. */
+export interface ResolvedOptions {
+  readonly namespace: number
+  readonly wait: 'notify' | 'server' | 'poll'
+  readonly maxConnections: number
+  readonly fencing?: 'sequence' | 'xid' | 'none' | undefined
+  readonly detectMs: number
+  readonly idleMs: number
+  readonly pollMs: number
+  readonly pooler: 'refuse' | 'session'
+  readonly maxLocks?: number | undefined
+  readonly applicationName?: string | undefined
+  readonly schema: string
+}
+
+/** Checks the options of `createAdvisoryLocker` and fills in the defaults. */
+export const advisoryOptions: z.ZodType<ResolvedOptions> = z.object({
   namespace: int32.default(0),
   wait: z.enum(['notify', 'server', 'poll']).default('notify'),
   maxConnections: z.number().int().min(1).max(1_000).default(9),
@@ -85,6 +100,3 @@ export const advisoryOptions = z.object({
   applicationName: z.string().min(1).max(63).optional(),
   schema: z.string().min(1).default('coordination'),
 })
-
-/** Options with every default filled in. */
-export type ResolvedOptions = z.output<typeof advisoryOptions>

@@ -67,6 +67,8 @@ export class SessionLocks {
   readonly #session: Session
   readonly #context: SessionContext
   readonly #operations: Coalescer<Operation, Outcome | null>
+  /** The same, unless there is a policy: what it refuses must not keep a lock from being given back. */
+  readonly #tries: Coalescer<Operation, Outcome | null>
   readonly #family: LockFamily<Grant>
   #ended = false
 
@@ -76,7 +78,12 @@ export class SessionLocks {
     this.#context = context
     this.fencing = fencing
     this.statements = lockStatements(context.gate, context.channel, fencing.drawToken)
+    const { policy } = context
     this.#operations = createCoalescer({ run: (batch) => this.#run(batch) })
+    this.#tries =
+      policy === undefined
+        ? this.#operations
+        : createCoalescer({ run: (batch) => policy.execute(() => this.#run(batch)) })
     this.#family = {
       logger: context.logger,
       expiry: 'lease-expired',
@@ -144,7 +151,12 @@ export class SessionLocks {
 
   /** Sends the operation with the next statement: its outcome, or null where it did not succeed. */
   submit(operation: Operation): Promise<Outcome | null> {
-    return this.#operations.submit(operation)
+    return (isTry(operation) ? this.#tries : this.#operations).submit(operation)
+  }
+
+  /** Whether what is submitted one after the other also runs in that order. */
+  get keepsOrder(): boolean {
+    return this.#tries === this.#operations
   }
 
   /** Takes all ids or none in one statement: the outcome, or null. */
@@ -161,7 +173,8 @@ export class SessionLocks {
 
   /** Nothing is held here, and nothing is on its way. */
   isIdle(): boolean {
-    return this.held.size === 0 && this.#operations.queued === 0 && this.#operations.inFlight === 0
+    const busy = [this.#operations, this.#tries].some(({ queued, inFlight }) => queued + inFlight > 0)
+    return this.held.size === 0 && !busy
   }
 
   /** Makes a lock of what the server granted. The caller has taken its place in the budget. */
@@ -206,10 +219,7 @@ export class SessionLocks {
   }
 
   async #run(batch: readonly Operation[]): Promise<readonly (Outcome | null)[]> {
-    let parts: readonly (readonly Operation[])[] = [batch]
-    if (this.fencing.drawToken !== null) parts = splitRepeatedTries(batch)
-    // A policy that refuses must not keep a lock from being given back.
-    if (this.#context.policy !== undefined) parts = parts.flatMap(splitTries)
+    const parts = this.fencing.drawToken === null ? [batch] : splitRepeatedTries(batch)
     if (parts.length === 1) return this.#send(batch)
     const outcomes = new Map<Operation, Outcome | null>()
     for (const part of parts) {
@@ -224,9 +234,7 @@ export class SessionLocks {
   async #send(batch: readonly Operation[]): Promise<readonly (Outcome | null)[]> {
     const { statement, values } = encodeBatch(batch, this.statements)
     const sentAt = monotonicNow()
-    const send = () => this.#session.query(statement, [...values])
-    const { policy } = this.#context
-    const [row] = policy !== undefined && batch.some(isTry) ? await policy.execute(send) : await send()
+    const [row] = await this.#session.query(statement, [...values])
     return decodeBatch(batch, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
   }
 
@@ -294,13 +302,6 @@ function notHeld(lock: AdvisoryLock, cause?: unknown): LockNotHeldError {
 
 function isTry(operation: Operation): boolean {
   return operation.step === step.tryExclusive || operation.step === step.tryShared
-}
-
-function splitTries(batch: readonly Operation[]): readonly (readonly Operation[])[] {
-  const tries = batch.filter(isTry)
-  return tries.length === 0 || tries.length === batch.length
-    ? [batch]
-    : [batch.filter((operation) => !isTry(operation)), tries]
 }
 
 export function unlockStep(mode: LockMode): typeof step.unlockExclusive | typeof step.unlockShared {
