@@ -16,7 +16,7 @@ export default defineConfig({
     projects: Object.entries(kinds).map(([name, { postgres, testTimeout }]) => ({
       test: {
         name,
-        include: [`{.,bench,packages/*,examples/*}/test/${name}/**/*.test.ts`],
+        include: [`test/${name}/**/*.test.ts`, `{bench,packages/*,examples/*}/test/${name}/**/*.test.ts`],
         testTimeout,
         hookTimeout: 60_000,
         ...(postgres ? { globalSetup: ['./packages/testkit/src/vitest/global-setup.ts'] } : {}),
