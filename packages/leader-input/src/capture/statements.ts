@@ -131,6 +131,8 @@ export function captureStatements(schema: string): CaptureStatements {
         INSERT INTO ${at}.cursors (name, snap_prev, lo, lineage, system_identifier, max_rows, max_age_ms)
         SELECT $1, pg_current_snapshot(), $2::bigint, coalesce((SELECT max(lineage) FROM ${at}.cursors), 1), s.system_identifier, $3::bigint, $4::bigint
           FROM pg_control_system() s
+         -- ON CONFLICT alone would wait for whoever is updating the row: the batch of a leader that may stand still.
+         WHERE NOT EXISTS (SELECT FROM ${at}.cursors WHERE name = $1)
         ON CONFLICT (name) DO NOTHING RETURNING name`,
     },
     setRetention: {
