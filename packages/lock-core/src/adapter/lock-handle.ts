@@ -27,20 +27,20 @@ export interface LockHooks<Grant> {
 export interface LockFamily<Grant> {
   readonly hooks: LockHooks<Grant>
   /** @default systemClock */
-  readonly clock?: Clock
+  readonly clock?: Clock | undefined
   readonly logger?: Logger | undefined
   /**
    * What the passing of the ttl is called: `deadline` where the store decides and we only believe, `lease-expired` where
    * this process decides.
    * @default 'deadline'
    */
-  readonly expiry?: 'deadline' | 'lease-expired'
+  readonly expiry?: 'deadline' | 'lease-expired' | undefined
   /**
    * Set where the store does not end grants by itself: the loss, and with it `hooks.lost`, comes at the deadline although
    * nobody looks at the lock.
    * @default false
    */
-  readonly enforceTtl?: boolean
+  readonly enforceTtl?: boolean | undefined
   /**
    * Called before a lock answers whether it is held: where locks share a fate (a session), an adapter ends them here when
    * its own deadline has passed, so that no lock is believed in for longer than what it lives in.
@@ -63,11 +63,11 @@ export interface GrantedLock<Grant> {
    * Milliseconds of the first lease, where it is not the whole ttl: a waiter that was handed the lock renews it afterwards.
    * @default ttlMs
    */
-  readonly leaseMs?: number
+  readonly leaseMs?: number | undefined
   /** @default Infinity */
-  readonly maxHoldMs?: number
+  readonly maxHoldMs?: number | undefined
   /** @default 0 */
-  readonly minHoldMs?: number
+  readonly minHoldMs?: number | undefined
   /** What the adapter needs to find this grant again, and no other: an owner unique to the grant. */
   readonly grant: Grant
 }

@@ -31,12 +31,12 @@ export interface ConformanceOptions {
   /** Each call makes another session on one store. */
   createLocker(): Promise<Locker>
   /** Milliseconds: a ttl for the cases in which a lease runs out. @default 500 */
-  ttlMs?: number
+  ttlMs?: number | undefined
   /** Milliseconds within which a holder hears of the end of its session. @default 5_000 */
-  detectMs?: number
+  detectMs?: number | undefined
   /** Of all random schedules; printed in the names of the tests. @default random */
-  seed?: number
+  seed?: number | undefined
   /** Random schedules per case. @default 50 */
-  schedules?: number
-  hooks?: ConformanceHooks
+  schedules?: number | undefined
+  hooks?: ConformanceHooks | undefined
 }

@@ -58,8 +58,9 @@ export function exclusionViolations(holds: readonly Hold[]): readonly string[] {
 }
 
 /**
- * Finds tokens that do not increase strictly in the order of grants. Shared holders that overlap were granted in an order
- * that nobody can observe; only their order against those who came and went before them is checked.
+ * Finds tokens that do not increase strictly in the order of grants. Shared holders that are granted together hear of it at
+ * different times, the first may be gone before the second knows, and in which order they were granted nobody can observe;
+ * only the order of shared against exclusive holders is checked.
  */
 export function fencingViolations(holds: readonly Hold[]): readonly string[] {
   const violations: string[] = []
@@ -75,6 +76,7 @@ export function fencingViolations(holds: readonly Hold[]): readonly string[] {
       seen.set(hold.token, hold)
       for (const earlier of ofKey) {
         if (earlier.until === null || earlier.until > hold.from || earlier.token === null) continue
+        if (earlier.mode === 'shared' && hold.mode === 'shared') continue
         if (earlier.token >= hold.token) {
           violations.push(`${key}: ${describe(hold)} came after ${describe(earlier)} and has no higher token`)
         }
