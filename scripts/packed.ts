@@ -18,7 +18,8 @@ export interface PackedPackage {
 /** Packs every package that is not private into a temporary directory; the caller removes `directory`. Needs a build. */
 export const packAll = (): { readonly directory: string; readonly packages: readonly PackedPackage[] } => {
   const directory = mkdtempSync(join(tmpdir(), 'coordination-packed-'))
-  const packages = readdirSync(join(root, 'packages')).flatMap((folder) => {
+  const folders = readdirSync(join(root, 'packages'), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+  const packages = folders.flatMap(({ name: folder }) => {
     const source = join(root, 'packages', folder)
     const manifest: { name: string; private?: boolean } = JSON.parse(readFileSync(join(source, 'package.json'), 'utf8'))
     if (manifest.private === true) return []
