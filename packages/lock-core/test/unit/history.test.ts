@@ -45,6 +45,15 @@ describe('fencingViolations', () => {
     expect(fencingViolations([hold(0, 5, { ...shared, token: 2n }), hold(1, 6, { ...shared, token: 1n })])).toEqual([])
   })
 
+  it('accepts any order among shared holds: they may have been granted together', () => {
+    const shared = { mode: 'shared' } as const
+    expect(fencingViolations([hold(0, 1, { ...shared, token: 2n }), hold(2, 3, { ...shared, token: 1n })])).toEqual([])
+  })
+
+  it('finds a shared hold after an exclusive one with a lower token', () => {
+    expect(fencingViolations([hold(0, 1, { token: 2n }), hold(2, 3, { mode: 'shared', token: 1n })])).toHaveLength(1)
+  })
+
   it.each([
     ['a token that fell', [hold(0, 1, { token: 5n }), hold(2, 3, { token: 4n })]],
     ['a missing token', [hold(0, 1, { token: null })]],
