@@ -135,31 +135,32 @@ CREATE INDEX parked_changes_input ON :"schema".parked_changes (input, id);
 COMMENT ON COLUMN :"schema".parked_changes.reason IS 'The error of the handler; null for an event that only waits behind one';
 COMMENT ON COLUMN :"schema".parked_changes.replay IS 'Asked for by replayParked() and not yet handed over';
 
--- Expressions for a row that is too large to be converted as a whole, where the columns have to be named one by one.
--- A key column that is missing resolves to the outer "absent" and gives null instead of an error.
+-- Expressions over the columns of a row by name. A column that is missing, as after a rename, resolves to the outer
+-- "absent" and gives null instead of an error.
 CREATE FUNCTION :"schema".capture_key_expression(alias text, columns text[]) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE WHEN cardinality(columns) = 0 THEN 'NULL::jsonb' ELSE
     format('(SELECT jsonb_build_object(%s) FROM (SELECT %I.*) AS present)',
            (SELECT string_agg(format('%L, to_json(%I)', c, c), ', ') FROM unnest(columns) c), alias) END
 $$;
+CREATE FUNCTION :"schema".capture_row_expression(alias text, columns text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN cardinality(columns) = 0 THEN format('to_json(%I.*)', alias) ELSE
+    format('(SELECT json_build_object(%s) FROM (SELECT %I.*) AS present)',
+           (SELECT string_agg(format('%L, %I', c, c), ', ') FROM unnest(columns) c), alias) END
+$$;
 CREATE FUNCTION :"schema".capture_absent(columns text[]) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT format('(SELECT %s) AS absent',
-                CASE WHEN cardinality(columns) = 0 THEN 'NULL' ELSE
-                  (SELECT string_agg(format('NULL::text AS %I', c), ', ') FROM unnest(columns) c) END)
-$$;
-
--- Cuts a row down to the columns that are wanted.
-CREATE FUNCTION :"schema".capture_columns(whole json, columns text[]) RETURNS json
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(json_object_agg(e.key, e.value), '{}') FROM json_each(whole) e WHERE e.key = ANY (columns)
+                coalesce((SELECT string_agg(DISTINCT format('NULL::text AS %I', c), ', ') FROM unnest(columns) c), 'NULL'))
 $$;
 
 -- The trigger functions. Arguments: location, largest row in bytes, columns to keep ('' for all), then the key columns.
 -- Key columns are arguments because looking them up in the catalog for each statement halves the rate of small writes.
--- alias.* and not alias: a column of that name would win.
--- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000, and the user's write would fail.
+-- alias.* and not alias, and variables before columns: the user's columns may have any name.
+-- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000, and the user's write would fail. Even json -> key
+-- fails on a text with a \u that stands for no character, so such rows, like those that are too large, take the slow path,
+-- which names the key's columns. They leave a mark instead of costing each statement a query of its own that looks for them.
 -- The session's formats are fixed, or the text of one key would differ from writer to writer.
 
 CREATE FUNCTION :"schema".capture_insert() RETURNS trigger
@@ -167,36 +168,36 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
+#variable_conflict use_variable
 DECLARE
   cap  CONSTANT int := TG_ARGV[1];
   keys CONSTANT text[] := TG_ARGV[3:];
+  kept CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
+  slow text := '';
 BEGIN
-  -- The size comes before the conversion. A row that is too large leaves a mark instead of costing each statement a query
-  -- of its own that looks for one. The common case stands alone: subplans cost even where they are not run.
-  IF cardinality(keys) = 1 AND TG_ARGV[2] = '' THEN
+  IF TG_ARGV[2] <> '' THEN
+    slow := 'all';
+  ELSIF cardinality(keys) = 1 THEN
+    -- The common case stands alone: subplans cost even where they are not run.
     INSERT INTO changes (relation, operation, key, after)
     SELECT TG_ARGV[0], 'create', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
-    FROM (
-      SELECT to_json(n.*) AS whole FROM new_rows n
-      WHERE CASE WHEN pg_column_size(n.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
-      OFFSET 0
-    ) r;
+    FROM (SELECT CASE WHEN pg_column_size(n.*) <= cap THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
+    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+    slow := current_setting('coordination.slow', true);
   ELSE
     INSERT INTO changes (relation, operation, key, after)
-    SELECT TG_ARGV[0], 'create',
-           CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END,
-           CASE WHEN TG_ARGV[2] = '' THEN r.whole ELSE capture_columns(r.whole, TG_ARGV[2]::text[]) END
-    FROM (
-      SELECT to_json(n.*) AS whole FROM new_rows n
-      WHERE CASE WHEN pg_column_size(n.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
-      OFFSET 0
-    ) r;
+    SELECT TG_ARGV[0], 'create', CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END, r.whole
+    FROM (SELECT CASE WHEN pg_column_size(n.*) <= cap THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
+    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+    slow := current_setting('coordination.slow', true);
   END IF;
-  IF current_setting('coordination.oversize', true) = 'yes' THEN
-    PERFORM set_config('coordination.oversize', '', true);
-    EXECUTE format('INSERT INTO changes (relation, operation, key) SELECT $1, ''create'', %s FROM new_rows n, %s WHERE pg_column_size(n.*) > $2',
-                   capture_key_expression('n', keys), capture_absent(keys))
-      USING TG_ARGV[0], cap;
+  IF slow <> '' THEN
+    PERFORM set_config('coordination.slow', '', true);
+    EXECUTE format('INSERT INTO changes (relation, operation, key, after) '
+        || 'SELECT $1, ''create'', %s, CASE WHEN pg_column_size(n.*) <= $2 THEN %s END FROM new_rows n, %s '
+        || 'WHERE $3 OR CASE WHEN pg_column_size(n.*) <= $2 THEN strpos(to_json(n.*)::text, ''\u'') > 0 ELSE true END',
+                   capture_key_expression('n', keys), capture_row_expression('n', kept), capture_absent(keys || kept))
+      USING TG_ARGV[0], cap, slow = 'all';
   END IF;
   RETURN NULL;
 END $$;
@@ -206,34 +207,36 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
+#variable_conflict use_variable
 DECLARE
   cap  CONSTANT int := TG_ARGV[1];
   keys CONSTANT text[] := TG_ARGV[3:];
+  kept CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
+  slow text := '';
 BEGIN
-  IF cardinality(keys) = 1 AND TG_ARGV[2] = '' THEN
+  IF TG_ARGV[2] <> '' THEN
+    slow := 'all';
+  ELSIF cardinality(keys) = 1 THEN
+    -- The common case stands alone: subplans cost even where they are not run.
     INSERT INTO changes (relation, operation, key, before)
     SELECT TG_ARGV[0], 'delete', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
-    FROM (
-      SELECT to_json(o.*) AS whole FROM old_rows o
-      WHERE CASE WHEN pg_column_size(o.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
-      OFFSET 0
-    ) r;
+    FROM (SELECT CASE WHEN pg_column_size(o.*) <= cap THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
+    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+    slow := current_setting('coordination.slow', true);
   ELSE
     INSERT INTO changes (relation, operation, key, before)
-    SELECT TG_ARGV[0], 'delete',
-           CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END,
-           CASE WHEN TG_ARGV[2] = '' THEN r.whole ELSE capture_columns(r.whole, TG_ARGV[2]::text[]) END
-    FROM (
-      SELECT to_json(o.*) AS whole FROM old_rows o
-      WHERE CASE WHEN pg_column_size(o.*) <= cap THEN true ELSE set_config('coordination.oversize', 'yes', true) IS NULL END
-      OFFSET 0
-    ) r;
+    SELECT TG_ARGV[0], 'delete', CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END, r.whole
+    FROM (SELECT CASE WHEN pg_column_size(o.*) <= cap THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
+    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+    slow := current_setting('coordination.slow', true);
   END IF;
-  IF current_setting('coordination.oversize', true) = 'yes' THEN
-    PERFORM set_config('coordination.oversize', '', true);
-    EXECUTE format('INSERT INTO changes (relation, operation, key) SELECT $1, ''delete'', %s FROM old_rows o, %s WHERE pg_column_size(o.*) > $2',
-                   capture_key_expression('o', keys), capture_absent(keys))
-      USING TG_ARGV[0], cap;
+  IF slow <> '' THEN
+    PERFORM set_config('coordination.slow', '', true);
+    EXECUTE format('INSERT INTO changes (relation, operation, key, before) '
+        || 'SELECT $1, ''delete'', %s, CASE WHEN pg_column_size(o.*) <= $2 THEN %s END FROM old_rows o, %s '
+        || 'WHERE $3 OR CASE WHEN pg_column_size(o.*) <= $2 THEN strpos(to_json(o.*)::text, ''\u'') > 0 ELSE true END',
+                   capture_key_expression('o', keys), capture_row_expression('o', kept), capture_absent(keys || kept))
+      USING TG_ARGV[0], cap, slow = 'all';
   END IF;
   RETURN NULL;
 END $$;
@@ -246,64 +249,52 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
+#variable_conflict use_variable
 DECLARE
-  cap   CONSTANT int := TG_ARGV[1];
-  keys  CONSTANT text[] := TG_ARGV[3:];
-  olds  bigint;
-  news  bigint;
-  large boolean;
-  pairs text;
+  cap  CONSTANT int := TG_ARGV[1];
+  keys CONSTANT text[] := TG_ARGV[3:];
+  kept CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
+  olds bigint;
+  news bigint;
 BEGIN
-  SELECT o.n, n.n, o.large OR n.large INTO olds, news, large
-  FROM (SELECT count(*) AS n, coalesce(bool_or(pg_column_size(r.*) > cap), false) AS large FROM old_rows r) o,
-       (SELECT count(*) AS n, coalesce(bool_or(pg_column_size(r.*) > cap), false) AS large FROM new_rows r) n;
+  SELECT (SELECT count(*) FROM old_rows), (SELECT count(*) FROM new_rows) INTO olds, news;
   IF olds = 0 AND news = 0 THEN
     RETURN NULL;
   END IF;
-  IF olds = 1 AND news = 1 AND NOT large THEN
+  IF olds = 1 AND news = 1 AND cardinality(keys) = 1 AND TG_ARGV[2] = '' THEN
     INSERT INTO changes (relation, operation, key, old_key, before, after)
-    SELECT TG_ARGV[0], 'update', k.new_key, nullif(k.old_key, k.new_key),
-           CASE WHEN TG_ARGV[2] = '' THEN k.before ELSE capture_columns(k.before, TG_ARGV[2]::text[]) END,
-           CASE WHEN TG_ARGV[2] = '' THEN k.after ELSE capture_columns(k.after, TG_ARGV[2]::text[]) END
+    SELECT TG_ARGV[0], 'update', k.key_is, nullif(k.key_was, k.key_is), k.before, k.after
     FROM (
       SELECT r.before, r.after,
-             CASE cardinality(keys)
-               WHEN 0 THEN NULL
-               WHEN 1 THEN jsonb_build_object(keys[1], r.before -> keys[1])
-               ELSE (SELECT jsonb_object_agg(k, r.before -> k) FROM unnest(keys) k)
-             END AS old_key,
-             CASE cardinality(keys)
-               WHEN 0 THEN NULL
-               WHEN 1 THEN jsonb_build_object(keys[1], r.after -> keys[1])
-               ELSE (SELECT jsonb_object_agg(k, r.after -> k) FROM unnest(keys) k)
-             END AS new_key
-      FROM (SELECT to_json(o.*) AS before, to_json(n.*) AS after FROM old_rows o, new_rows n OFFSET 0) r
+             jsonb_build_object(TG_ARGV[3], r.before -> TG_ARGV[3]) AS key_was,
+             jsonb_build_object(TG_ARGV[3], r.after -> TG_ARGV[3]) AS key_is
+      FROM (
+        SELECT CASE WHEN pg_column_size(o.*) <= cap THEN to_json(o.*) END AS before,
+               CASE WHEN pg_column_size(n.*) <= cap THEN to_json(n.*) END AS after
+        FROM old_rows o, new_rows n OFFSET 0
+      ) r
+      WHERE CASE WHEN strpos(r.before::text, '\u') = 0 AND strpos(r.after::text, '\u') = 0 THEN true
+                 ELSE set_config('coordination.slow', 'some', true) IS NULL END
       OFFSET 0
     ) k;
-    RETURN NULL;
+    IF current_setting('coordination.slow', true) IS DISTINCT FROM 'some' THEN
+      RETURN NULL;
+    END IF;
+    PERFORM set_config('coordination.slow', '', true);
   END IF;
   -- Planned for each statement, with its numbers of rows: a plan kept from small updates would be quadratic in large ones.
-  pairs := CASE WHEN large THEN
-      format('(SELECT row_number() OVER () AS i, %s AS k, CASE WHEN pg_column_size(o.*) <= $2 THEN to_json(o.*) END AS j FROM old_rows o, %s) o %%s '
-          || '(SELECT row_number() OVER () AS i, %s AS k, CASE WHEN pg_column_size(n.*) <= $2 THEN to_json(n.*) END AS j FROM new_rows n, %s) n',
-             capture_key_expression('o', keys), capture_absent(keys), capture_key_expression('n', keys), capture_absent(keys))
-    ELSE
-      replace('(SELECT i, j, {key} AS k FROM (SELECT row_number() OVER () AS i, to_json(o.*) AS j FROM old_rows o OFFSET 0) r OFFSET 0) o %s '
-           || '(SELECT i, j, {key} AS k FROM (SELECT row_number() OVER () AS i, to_json(n.*) AS j FROM new_rows n OFFSET 0) r OFFSET 0) n', '{key}',
-              CASE cardinality(keys)
-                WHEN 0 THEN 'NULL::jsonb'
-                WHEN 1 THEN 'jsonb_build_object($3[1], r.j -> $3[1])'
-                ELSE '(SELECT jsonb_object_agg(c, r.j -> c) FROM unnest($3) c)'
-              END)
-    END;
   EXECUTE format(
-       'INSERT INTO changes (relation, operation, key, old_key, before, after) SELECT $1, CASE WHEN n.i IS NULL THEN ''delete'' WHEN o.i IS NULL THEN ''create'' ELSE ''update'' END, '
-    || 'coalesce(n.k, o.k), CASE WHEN n.i IS NOT NULL THEN nullif(o.k, n.k) END, %s FROM %s ORDER BY n.i, o.i',
-       CASE WHEN TG_ARGV[2] = '' THEN 'o.j, n.j'
-         ELSE format('CASE WHEN o.j IS NOT NULL THEN capture_columns(o.j, %L::text[]) END, CASE WHEN n.j IS NOT NULL THEN capture_columns(n.j, %1$L::text[]) END', TG_ARGV[2])
-       END,
-       format(pairs, CASE WHEN olds = news THEN 'JOIN' ELSE 'FULL JOIN' END) || CASE WHEN olds = news THEN ' ON o.i = n.i' ELSE ' ON o.k = n.k' END)
-    USING TG_ARGV[0], cap, keys;
+       'INSERT INTO changes (relation, operation, key, old_key, before, after) '
+    || 'SELECT $1, CASE WHEN n.i IS NULL THEN ''delete'' WHEN o.i IS NULL THEN ''create'' ELSE ''update'' END, '
+    || 'coalesce(n.k, o.k), CASE WHEN n.i IS NOT NULL THEN nullif(o.k, n.k) END, o.j, n.j '
+    || 'FROM (SELECT row_number() OVER () AS i, %1$s AS k, CASE WHEN pg_column_size(o.*) <= $2 THEN %2$s END AS j FROM old_rows o, %3$s) o '
+    || '%4$s (SELECT row_number() OVER () AS i, %5$s AS k, CASE WHEN pg_column_size(n.*) <= $2 THEN %6$s END AS j FROM new_rows n, %3$s) n '
+    || 'ON %7$s ORDER BY n.i, o.i',
+       capture_key_expression('o', keys), capture_row_expression('o', kept), capture_absent(keys || kept),
+       CASE WHEN olds = news THEN 'JOIN' ELSE 'FULL JOIN' END,
+       capture_key_expression('n', keys), capture_row_expression('n', kept),
+       CASE WHEN olds = news THEN 'o.i = n.i' ELSE 'o.k = n.k' END)
+    USING TG_ARGV[0], cap;
   RETURN NULL;
 END $$;
 
@@ -316,30 +307,35 @@ AS $$
 DECLARE
   cap     CONSTANT int := TG_ARGV[1];
   keys    CONSTANT text[] := TG_ARGV[3:];
+  kept    CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
   old_row json;
   new_row json;
   key_was jsonb;
   key_is  jsonb;
 BEGIN
   IF TG_OP <> 'INSERT' THEN
-    IF pg_column_size(OLD) <= cap THEN
+    IF TG_ARGV[2] = '' AND pg_column_size(OLD) <= cap THEN
       old_row := to_json(OLD);
+    END IF;
+    IF strpos(old_row::text, '\u') = 0 THEN
       key_was := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, old_row -> k) FROM unnest(keys) k) END;
     ELSE
-      EXECUTE format('SELECT %s FROM (SELECT ($1).*) AS o, %s', capture_key_expression('o', keys), capture_absent(keys)) INTO key_was USING OLD;
+      EXECUTE format('SELECT %s, CASE WHEN $2 THEN %s END FROM (SELECT ($1).*) AS o, %s',
+                     capture_key_expression('o', keys), capture_row_expression('o', kept), capture_absent(keys || kept))
+        INTO key_was, old_row USING OLD, pg_column_size(OLD) <= cap;
     END IF;
   END IF;
   IF TG_OP <> 'DELETE' THEN
-    IF pg_column_size(NEW) <= cap THEN
+    IF TG_ARGV[2] = '' AND pg_column_size(NEW) <= cap THEN
       new_row := to_json(NEW);
+    END IF;
+    IF strpos(new_row::text, '\u') = 0 THEN
       key_is := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, new_row -> k) FROM unnest(keys) k) END;
     ELSE
-      EXECUTE format('SELECT %s FROM (SELECT ($1).*) AS n, %s', capture_key_expression('n', keys), capture_absent(keys)) INTO key_is USING NEW;
+      EXECUTE format('SELECT %s, CASE WHEN $2 THEN %s END FROM (SELECT ($1).*) AS n, %s',
+                     capture_key_expression('n', keys), capture_row_expression('n', kept), capture_absent(keys || kept))
+        INTO key_is, new_row USING NEW, pg_column_size(NEW) <= cap;
     END IF;
-  END IF;
-  IF TG_ARGV[2] <> '' THEN
-    old_row := CASE WHEN old_row IS NOT NULL THEN capture_columns(old_row, TG_ARGV[2]::text[]) END;
-    new_row := CASE WHEN new_row IS NOT NULL THEN capture_columns(new_row, TG_ARGV[2]::text[]) END;
   END IF;
   INSERT INTO changes (relation, operation, key, old_key, before, after)
   VALUES (TG_ARGV[0], CASE TG_OP WHEN 'INSERT' THEN 'create' WHEN 'UPDATE' THEN 'update' ELSE 'delete' END,
@@ -392,7 +388,7 @@ REVOKE ALL ON FUNCTION :"schema".capture_notify() FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO coordination_capture;
 ALTER FUNCTION :"schema".capture_key_expression(text, text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_absent(text[]) OWNER TO coordination_capture;
-ALTER FUNCTION :"schema".capture_columns(json, text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_row_expression(text, text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_insert() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_update() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_delete() OWNER TO coordination_capture;

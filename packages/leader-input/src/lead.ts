@@ -1,37 +1,28 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { backfillStep } from './backfill/backfill.ts'
 import type { FeedEvent } from './event.ts'
 import { type Delivery, deliver } from './handling/deliver.ts'
 import { deliverByHand } from './handling/iterator.ts'
-import { afterWindow } from './log/cursor.ts'
-import { probeRest } from './log/probe.ts'
-import { cursorAt, isEmptyWindow, type Page, probe, readPage, windowUpTo } from './log/reader.ts'
+import { afterWindow, type PinnedWindow } from './log/cursor.ts'
+import { type ProbeRest, probeRest } from './log/probe.ts'
+import { cursorAt, isEmptyWindow, type Page, type Probe, probe, readPage, windowUpTo } from './log/reader.ts'
 import type { Term } from './term.ts'
 import { upkeep } from './upkeep.ts'
-
-/** What wakes a resting leader before its time. */
-export interface WakeUp {
-  /** Resolves after `ms`, or earlier when there may be something. */
-  rest(ms: number, signal: AbortSignal): Promise<void>
-}
-
-export const pollOnly: WakeUp = {
-  async rest(ms, signal) {
-    await delay(ms, undefined, { signal }).catch(() => {})
-  },
-}
+import type { WakeUp } from './wake-up.ts'
 
 /** Leads until the term is over: window after window, page after page. */
 export async function lead<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
-  const { log, health } = term.parts
+  const { health } = term.parts
   const gap = term.check()
   const care = upkeep(term)
   await care.begin()
+  term.breathe = care.whenDue
   if (gap !== null) {
     health.status = 'gap'
     health.lastError = gap
     term.options.logger?.error({ input: term.options.name, err: gap }, 'changes were dropped')
   }
   const rest = probeRest(() => performance.now())
+  // Of an earlier statement than the snapshot that it is used with: see PinnedWindow.nextLo.
   let numberBefore = 0n
   while (!term.isOver) {
     await care.whenDue()
@@ -39,35 +30,46 @@ export async function lead<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
       await term.pause(50)
       continue
     }
-    const connection = await term.connection()
-    const { pinned } = term.cursor
+    const { pinned, backfill } = term.cursor
     if (pinned !== null) {
-      await handle(term, await readPage(connection, log, term.cursor, pinned, limits(term)))
+      await deliverWindow(term, pinned)
       continue
     }
-    const seen = await probe(connection, log)
-    const window = windowUpTo(term.cursor, seen, numberBefore)
+    if (backfill !== null) {
+      await backfillStep(term, backfill, numberBefore, async (seen, before) => {
+        await deliverWindow(term, windowUpTo(term.cursor, seen, before))
+        numberBefore = seen.lastNumber
+      })
+      continue
+    }
+    const seen = await probe(await term.connection(), term.parts.log)
+    const found = await deliverWindow(term, windowUpTo(term.cursor, seen, numberBefore))
     numberBefore = seen.lastNumber
-    if (isEmptyWindow(term.cursor, window)) {
-      term.advance(afterWindow(term.cursor, window))
-      rest.seen(seen, false)
-    } else {
-      const page = await readPage(connection, log, term.cursor, window, limits(term))
-      await handle(term, page)
-      rest.seen(seen, page.changes.length > 0)
-      if (page.changes.length > 0) continue
-    }
-    if (rest.wantsMark) {
-      const [row] = await connection.rows(log.ownXid)
-      rest.mark(BigInt(String(row?.[0])), seen.lastNumber)
-    }
-    await wakeUp.rest(rest.delayMs, term.signal)
+    rest.seen(seen, found)
+    if (!found) await takeRest(term, wakeUp, rest, seen)
   }
 }
 
-function limits<DB>(term: Term<DB>): Parameters<typeof readPage>[4] {
+/** Delivers a window to its end, if the term lasts so long; tells whether there was anything in it. */
+async function deliverWindow<DB>(term: Term<DB>, window: PinnedWindow): Promise<boolean> {
+  if (isEmptyWindow(term.cursor, window)) {
+    term.advance(afterWindow(term.cursor, window))
+    return false
+  }
   const { batchSize, maxBatchBytes } = term.options
-  return { locations: term.locations, lineage: term.lineage, rows: batchSize, bytes: maxBatchBytes }
+  let found = false
+  let rest: PinnedWindow | null = window
+  while (rest !== null && !term.isOver) {
+    const limits = { locations: term.locations, rows: batchSize, bytes: maxBatchBytes }
+    const page: Page = await readPage(await term.connection(), term.parts.log, term.cursor, rest, limits)
+    found ||= page.changes.length > 0
+    await handle(term, page)
+    const { pinned }: { pinned: PinnedWindow | null } = term.cursor
+    // Between pages of a long window, too.
+    if (pinned !== null) await term.breathe()
+    rest = pinned
+  }
+  return found
 }
 
 /** Delivers what is in a page; what nobody wants to see only moves the cursor. */
@@ -84,9 +86,17 @@ async function handle<DB>(term: Term<DB>, page: Page): Promise<void> {
   const delivery: Delivery = {
     events,
     end,
-    cursorAfter: (event) => ({ ...from, ownXids: term.cursor.ownXids, pinned: { ...page.window, lastSeq: event.seq } }),
+    cursorAfter: (event) => ({ ...from, pinned: { ...page.window, lastSeq: event.seq } }),
   }
   const { handOver } = term.parts
   if (handOver === null) await deliver(term, delivery)
   else await deliverByHand(term, delivery, handOver)
+}
+
+async function takeRest<DB>(term: Term<DB>, wakeUp: WakeUp, rest: ProbeRest, seen: Probe): Promise<void> {
+  if (rest.wantsMark) {
+    const [row] = await (await term.connection()).rows(term.parts.log.ownXid)
+    rest.mark(BigInt(String(row?.[0])), seen.lastNumber)
+  }
+  await wakeUp.rest(rest.delayMs, term.signal)
 }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { ClosedError, ConfigurationError, hasErrorCode, type Lock, type Logger, UnsupportedError } from '@x/lock-core'
+import { ClosedError, ConfigurationError, hasErrorCode, type Lock, type Logger } from '@x/lock-core'
 import type { KyselyPlugin } from 'kysely'
 import { findDriftWhileRunning } from './capture/drift.ts'
 import { type InstallReport, install, uninstall } from './capture/install.ts'
@@ -12,13 +12,16 @@ import { retryDelayMs } from './handling/retry.ts'
 import { parkStatements } from './handling/statements.ts'
 import type { HealthRecord, InputHealth } from './health.ts'
 import { type Lag, lagStatement, readLag } from './lag.ts'
-import { lead, pollOnly } from './lead.ts'
+import { lead } from './lead.ts'
 import { takeEpoch } from './leadership.ts'
+import { rebase } from './log/rebase.ts'
 import { type SeekPosition, seekCursor } from './log/seek.ts'
 import { logStatements } from './log/statements.ts'
+import { upkeepStatements } from './log/upkeep-statements.ts'
 import { checkSchema } from './migrations.ts'
 import { type ChangeHandler, type LeaderInputOptions, resolveOptions } from './options.ts'
 import { type InputParts, Term } from './term.ts'
+import { pollOnly, wakeByNotify } from './wake-up.ts'
 
 /** One input: its capture, its cursor, and this process as a candidate to lead it. */
 export interface LeaderInput<DB> extends AsyncDisposable {
@@ -89,6 +92,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
   const log = logStatements(options.schema)
   const capture = captureStatements(options.schema)
   const parking = parkStatements(options.schema)
+  const upkeep = upkeepStatements(options.schema)
   const lagOf = lagStatement(options.schema)
   const plugins: readonly KyselyPlugin[] = given.db?.getExecutor().plugins ?? []
   const health: HealthRecord = { status: 'stopped', epoch: null, lastError: null, drift: [] }
@@ -139,7 +143,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
       health.status = 'leading'
       health.epoch = stored.epoch
       options.logger?.info({ input: options.name, epoch: stored.epoch.toString() }, 'leading')
-      await lead(term, pollOnly)
+      await lead(term, parts.wakeUp)
     } catch (error) {
       // What fails because the time is over is not a failure.
       if (!termSignal.aborted) throw error
@@ -162,10 +166,21 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
       log,
       capture,
       parking,
+      upkeep,
       health,
       handler,
       handOver: mode.handOver,
       isPaused: () => paused,
+      wakeUp:
+        options.wakeUps === 'poll'
+          ? pollOnly
+          : wakeByNotify({
+              ...options,
+              applicationName,
+              listen: given.listen,
+              pool: given.pool,
+              connectionString: given.connectionString,
+            }),
     }
     health.status = 'standby'
     let failures = 0
@@ -189,6 +204,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     } finally {
       health.status = 'stopped'
       health.epoch = null
+      await parts.wakeUp.close()
     }
   }
 
@@ -257,9 +273,9 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     resume() {
       paused = false
     },
-    async rebase() {
-      assertOpen()
-      throw new UnsupportedError('rebase() is not there yet')
+    async rebase({ upgraded = false } = {}) {
+      await checked()
+      await rebase(conns, log, options.name, upgraded)
     },
     async close() {
       closing.abort(new ClosedError('leader input'))

@@ -14,8 +14,10 @@ import type { HealthRecord } from './health.ts'
 import type { Cursor, StoredCursor } from './log/cursor.ts'
 import { moveValues } from './log/reader.ts'
 import type { LogStatements } from './log/statements.ts'
+import type { UpkeepStatements } from './log/upkeep-statements.ts'
 import type { ChangeHandler, ResolvedOptions } from './options.ts'
 import { rowFormat } from './row-format.ts'
+import type { WakeUp } from './wake-up.ts'
 
 /** What outlives a term. */
 export interface InputParts<DB> {
@@ -25,10 +27,12 @@ export interface InputParts<DB> {
   readonly log: LogStatements
   readonly capture: CaptureStatements
   readonly parking: ParkStatements
+  readonly upkeep: UpkeepStatements
   readonly health: HealthRecord
   readonly handler: ChangeHandler<DB>
   /** Where events go one by one instead; null for the handler. */
   readonly handOver: HandOver | null
+  readonly wakeUp: WakeUp
   /** Whether the caller has called pause(). */
   isPaused(): boolean
 }
@@ -45,6 +49,7 @@ export class Term<DB> {
   #cursor: Cursor
   #connection: Connection
   #followed: ReadonlyMap<string, FollowedTable> = new Map()
+  #tables: ReadonlyMap<string, CapturedTable> = new Map()
   #delivered = 0
 
   constructor(parts: InputParts<DB>, lock: Lock, connection: Connection, stored: StoredCursor, signal: AbortSignal) {
@@ -64,10 +69,6 @@ export class Term<DB> {
 
   get epoch(): bigint {
     return this.#stored.epoch
-  }
-
-  get lineage(): number {
-    return this.#stored.lineage
   }
 
   get locations(): readonly string[] {
@@ -115,7 +116,7 @@ export class Term<DB> {
       lock: this.#lock,
       epoch: this.epoch,
       revision: this.#stored.revision,
-      lineage: this.lineage,
+      lineage: this.#cursor.lineage,
       signal: this.signal,
     }
   }
@@ -166,6 +167,11 @@ export class Term<DB> {
     return new FeedEvent(this.options.name, change, followed, triggerPrefix(this.options.schema) + change.operation)
   }
 
+  /** The catalog's side of a table. */
+  table(location: string): CapturedTable | undefined {
+    return this.#tables.get(location)
+  }
+
   followed(location: string): FollowedTable | undefined {
     return this.#followed.get(location)
   }
@@ -174,6 +180,7 @@ export class Term<DB> {
   async follow(tables: readonly CapturedTable[]): Promise<void> {
     const connection = await this.connection()
     const rows = await connection.rows(this.parts.log.columnTypes, [tables.map((table) => table.oid)])
+    this.#tables = new Map(tables.map((table) => [table.location, table]))
     this.#followed = new Map(
       tables.map(({ oid, location, name, wish }) => {
         const columns = rows.filter((row) => row[0] === oid)
@@ -238,6 +245,9 @@ export class Term<DB> {
       }).catch(() => {})
     } while (!this.isOver && performance.now() < until)
   }
+
+  /** Does what is due besides handling, between the batches of a long window. */
+  breathe: () => Promise<void> = async () => {}
 
   async whenResumed(): Promise<void> {
     while (this.parts.isPaused() && !this.isOver) await this.pause(50)

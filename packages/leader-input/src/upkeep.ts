@@ -1,7 +1,9 @@
 import { type Drift, findDrift, findDriftWhileRunning } from './capture/drift.ts'
 import { alignTriggers, underLock } from './capture/install.ts'
+import type { Connection } from './connections.ts'
 import { replayParked } from './handling/replay.ts'
 import type { Cursor } from './log/cursor.ts'
+import { pruner } from './log/prune.ts'
 import type { Term } from './term.ts'
 
 /** What a leader does once a second besides handling. */
@@ -15,12 +17,15 @@ export interface Upkeep {
 const periodMs = 1_000
 /** An idle cursor is stored this often, so that the log can be pruned. */
 const storeMs = 10_000
+const retentionMs = 5_000
 
 export function upkeep<DB>(term: Term<DB>): Upkeep {
   const { parts, options } = term
   let dueAt = performance.now() + periodMs
   let stored: Cursor = term.cursor
   let storedAt = performance.now()
+  let retentionDueAt = performance.now() + periodMs
+  const pruning = pruner(parts.upkeep, parts.log)
 
   const takeIn = async (drift: Drift): Promise<void> => {
     if (drift.tables.length > 0) await term.follow(drift.tables)
@@ -38,6 +43,14 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
       )
     }
   }
+  /** Gives up, loudly, on inputs that hold more of the log than they may; they may have no leader of their own. */
+  const keepRetention = async (connection: Connection): Promise<void> => {
+    for (const [name, drawnBefore] of await connection.rows(parts.upkeep.overdue)) {
+      const [gap] = await connection.rows(parts.upkeep.giveUp, [name, drawnBefore])
+      if (gap !== undefined)
+        options.logger?.error({ input: name, fromSeq: gap[0], toSeq: gap[1] }, 'dropped changes over the retention cap')
+    }
+  }
   return {
     async begin() {
       await takeIn(await findDrift(await term.connection(), parts.capture, options))
@@ -49,6 +62,12 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
       const [wanted] = await (await term.connection()).rows(term.parking.replayWanted, [options.name])
       if (wanted?.[0] === 'true') await replayParked(term)
       else await term.readBlocked()
+      const connection = await term.connection()
+      await pruning.prune(connection)
+      if (performance.now() > retentionDueAt) {
+        await keepRetention(connection)
+        retentionDueAt = performance.now() + retentionMs
+      }
       if (term.cursor !== stored && performance.now() - storedAt > storeMs) {
         await term.store()
         stored = term.cursor

@@ -18,10 +18,15 @@ export interface Delivery {
 /**
  * Delivers events to the handler, batch by batch, until all are handled, parked, or the term is over. A batch that fails is
  * tried again, then split until the event is found that fails by itself.
+ * @param atMost events in one batch
  */
-export async function deliver<DB>(term: Term<DB>, delivery: Delivery): Promise<void> {
+export async function deliver<DB>(
+  term: Term<DB>,
+  delivery: Delivery,
+  atMost: number = Number.POSITIVE_INFINITY,
+): Promise<void> {
   let pending = delivery.events
-  let attempt = firstAttempt(pending.length)
+  let attempt = firstAttempt(Math.min(pending.length, atMost))
   let failures = 0
   while (pending.length > 0 && !term.isOver) {
     await term.whenResumed()
@@ -31,7 +36,7 @@ export async function deliver<DB>(term: Term<DB>, delivery: Delivery): Promise<v
     try {
       await commit(term, batch, to, failures + 1)
       pending = pending.slice(batch.length)
-      attempt = afterSuccess(attempt, pending.length)
+      attempt = afterSuccess(attempt, Math.min(pending.length, atMost))
       failures = 0
       term.succeeded()
     } catch (error) {
@@ -54,7 +59,7 @@ export async function deliver<DB>(term: Term<DB>, delivery: Delivery): Promise<v
           withOwn(term, pending.length === 1 ? delivery.end : delivery.cursorAfter(poison)),
         )
         pending = pending.slice(1)
-        attempt = firstAttempt(pending.length)
+        attempt = firstAttempt(Math.min(pending.length, atMost))
         failures = 0
         term.succeeded()
         continue

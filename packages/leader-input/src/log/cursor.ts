@@ -1,4 +1,4 @@
-import { isVisible, parseSnapshot, type Snapshot } from './window.ts'
+import { emptySnapshot, isVisible, parseSnapshot, type Snapshot } from './window.ts'
 
 /** Where an input stands. */
 export interface Cursor {
@@ -11,6 +11,8 @@ export interface Cursor {
   /** Transactions in which the handler itself changed captured tables, newest last. */
   readonly ownXids: readonly bigint[]
   readonly backfill: BackfillPosition | null
+  /** Transaction ids are compared within one lineage only; a rebase begins the next. */
+  readonly lineage: number
 }
 
 /** The end of a window, and how far its batches have come. */
@@ -37,21 +39,34 @@ export interface BackfillPosition {
 export interface StoredCursor extends Cursor {
   readonly epoch: bigint
   readonly revision: bigint
-  readonly lineage: number
   readonly gap: { readonly fromSeq: bigint; readonly toSeq: bigint } | null
   /** The log was written by this server, or by one that it descends from. */
   readonly sameServer: boolean
 }
 
+/** In this snapshot a whole lineage is visible: its window ends where the next lineage begins. */
+export const endOfLineage = '9223372036854775807:9223372036854775807:'
+const lastXid = 9223372036854775807n
+
 /** The cursor once its pinned window has been handled to the end. */
-export function afterWindow(cursor: Cursor, { next, nextLo }: PinnedWindow): Cursor {
+export function afterWindow(cursor: Cursor, { next, nextLo, hi }: PinnedWindow): Cursor {
+  const { backfill, lineage } = cursor
+  if (nextLo < 0n) {
+    // Rebased within a window: when it is done, what is left of the lineage is one more.
+    const rest = { next: parseSnapshot(endOfLineage), lastSeq: 0n, hi, nextLo: 0n }
+    return { prev: next, lo: 0n, pinned: rest, ownXids: [], backfill, lineage }
+  }
+  if (next.xmax === lastXid) {
+    return { prev: emptySnapshot, lo: 0n, pinned: null, ownXids: [], backfill, lineage: lineage + 1 }
+  }
   return {
     prev: next,
     lo: nextLo,
     pinned: null,
     // Those visible by now were in the windows so far and have been passed over.
     ownXids: cursor.ownXids.filter((xid) => !isVisible(next, xid)),
-    backfill: cursor.backfill,
+    backfill,
+    lineage,
   }
 }
 

@@ -40,7 +40,6 @@ export function isEmptyWindow(cursor: Cursor, window: PinnedWindow): boolean {
 
 export interface PageLimits {
   readonly locations: readonly string[]
-  readonly lineage: number
   readonly rows: number
   readonly bytes: number
 }
@@ -51,7 +50,7 @@ export async function readPage(
   statements: LogStatements,
   cursor: Cursor,
   window: PinnedWindow,
-  { locations, lineage, rows: limit, bytes }: PageLimits,
+  { locations, rows: limit, bytes }: PageLimits,
 ): Promise<Page> {
   const { fromXid, untilXid, inProgress, late } = windowRange(cursor.prev, window.next)
   let from = cursor.lo
@@ -64,7 +63,7 @@ export async function readPage(
     inProgress.map(String),
     late.map(String),
     window.lastSeq.toString(),
-    lineage,
+    cursor.lineage,
     locations,
     limit,
     bytes,
@@ -97,7 +96,7 @@ export function loggedChange(row: readonly unknown[]): LoggedChange {
 
 /** Parameters of the statement `move`. */
 export function moveValues(name: string, epoch: bigint, revision: bigint, cursor: Cursor): unknown[] {
-  const { prev, lo, pinned, ownXids, backfill } = cursor
+  const { prev, lo, pinned, ownXids, backfill, lineage } = cursor
   return [
     name,
     epoch.toString(),
@@ -110,5 +109,6 @@ export function moveValues(name: string, epoch: bigint, revision: bigint, cursor
     pinned?.nextLo.toString() ?? null,
     ownXids.map(String),
     backfill === null ? null : JSON.stringify(backfill),
+    lineage,
   ]
 }

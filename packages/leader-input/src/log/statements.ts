@@ -28,6 +28,18 @@ export interface LogStatements {
   readonly seekStart: Statement
   /** Parameters: name, number, bound of the numbers drawn. */
   readonly seekNumber: Statement
+  /** After pg_upgrade. Parameters: name. */
+  readonly adoptServer: Statement
+  /** Nobody writes to the log until the end of the transaction. */
+  readonly lockLog: string
+  readonly logName: string
+  /** The cursor's lineage, and the one that is being written. Parameters: name. */
+  readonly lineages: Statement
+  /** Puts what this server has written since the restore into the next lineage. Parameters: lineage. */
+  readonly splitLineage: Statement
+  beginLineage(lineage: number): string
+  /** The rest of the cursor's lineage is its window. Parameters: name, a snapshot in which all of it is visible. */
+  readonly finishLineage: Statement
   /** The backend that holds the cursor's row, when there is one. Parameters: name. */
   readonly cursorHolder: Statement
 }
@@ -120,7 +132,7 @@ export function logStatements(schema: string): LogStatements {
       name: 'input_move',
       text: `UPDATE ${at}.cursors
                 SET snap_prev = $4, lo = $5, snap_next = $6, last_seq = coalesce($7, 0), hi = $8, next_lo = $9,
-                    own_xids = $10::xid8[], backfill = $11::jsonb, moved_at = clock_timestamp()
+                    own_xids = $10::xid8[], backfill = $11::jsonb, lineage = $12, moved_at = clock_timestamp()
               WHERE name = $1 AND epoch = $2 AND revision = $3 RETURNING 1`,
     },
     holdEpoch: {
@@ -148,6 +160,44 @@ export function logStatements(schema: string): LogStatements {
                 SET ${fresh}, snap_prev = '3:3:', lo = 0, snap_next = pg_current_snapshot(), last_seq = $2, next_lo = $3,
                     hi = (SELECT (${drawn})::bigint FROM ${at}.changes_seq_seq)
               WHERE name = $1 RETURNING 1`,
+    },
+    adoptServer: {
+      name: 'input_adopt_server',
+      text: `UPDATE ${at}.cursors SET revision = revision + 1, system_identifier = (SELECT c.system_identifier FROM pg_control_system() c)
+              WHERE name = $1 RETURNING 1`,
+    },
+    lockLog: `LOCK TABLE ${at}.changes IN ACCESS EXCLUSIVE MODE`,
+    logName: `${at}.changes`,
+    lineages: {
+      name: 'input_lineages',
+      text: `
+        SELECT c.lineage,
+               (SELECT pg_get_expr(d.adbin, d.adrelid)::int FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+                 WHERE d.adrelid = $2::regclass AND a.attname = 'lineage')
+          FROM ${at}.cursors c WHERE c.name = $1 FOR UPDATE`,
+    },
+    splitLineage: {
+      name: 'input_split_lineage',
+      // A row that this server wrote by capture carries its own transaction in its header. A restore writes rows of many
+      // old transactions in one of its own, whose id may be the same as one of theirs.
+      text: `
+        UPDATE ${at}.changes l SET lineage = $1::int + 1
+         WHERE l.lineage = $1 AND l.xid::xid = l.xmin
+           AND NOT EXISTS (SELECT FROM ${at}.changes o WHERE o.xmin = l.xmin AND o.xid::xid <> o.xmin AND o.lineage = $1)`,
+    },
+    beginLineage: (lineage) =>
+      Array.from(
+        { length: 17 },
+        (_, n) => `ALTER TABLE ${at}.changes${n === 0 ? '' : `_${n - 1}`} ALTER COLUMN lineage SET DEFAULT ${lineage}`,
+      ).join('; '),
+    finishLineage: {
+      name: 'input_finish_lineage',
+      text: `
+        UPDATE ${at}.cursors SET revision = revision + 1, system_identifier = (SELECT c.system_identifier FROM pg_control_system() c),
+               epoch = 0, own_xids = '{}', snap_next = coalesce(snap_next, $2),
+               next_lo = CASE WHEN snap_next IS NULL THEN 0 ELSE -1 END, hi = (SELECT (${drawn})::bigint FROM ${at}.changes_seq_seq),
+               last_seq = CASE WHEN snap_next IS NULL THEN 0 ELSE last_seq END
+         WHERE name = $1`,
     },
     cursorHolder: {
       name: 'input_cursor_holder',

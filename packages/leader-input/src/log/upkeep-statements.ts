@@ -1,0 +1,65 @@
+import { quoteIdentifier, type Statement } from '@x/pg-session'
+import { drawn } from './statements.ts'
+
+/** Number of children of the log, and of sequence numbers in a block, as powers of two; see the migration. */
+export const blocks = 16
+export const blockBits = 20n
+
+/** The statements that keep the log small. */
+export interface UpkeepStatements {
+  /** Block that is being filled, and the oldest transaction that a cursor has not seen the end of. */
+  readonly pruneState: Statement
+  /** Highest number in each child; null where it is empty. */
+  readonly highest: Statement
+  /** In a transaction, without waiting: whoever waits for this lock holds up every capture behind it. */
+  lockChild(child: number): string
+  highestOf(child: number): Statement
+  truncateChild(child: number): string
+  /** Inputs that have left more in the log than they may, and up to where it was drawn. */
+  readonly overdue: Statement
+  /** Gives up on what an input has not handled. Parameters: name, bound of the numbers drawn before. */
+  readonly giveUp: Statement
+}
+
+export function upkeepStatements(schema: string): UpkeepStatements {
+  const at = quoteIdentifier(schema)
+  const child = (n: number): string => `${at}.changes_${n}`
+  const unhandled = `
+           SELECT l.at FROM ${at}.changes l
+            WHERE (l.seq > c.lo OR l.xid IN (SELECT x::text::xid8 FROM pg_snapshot_xip(c.snap_prev) x))
+              AND NOT pg_visible_in_snapshot(l.xid, c.snap_prev) AND l.lineage = c.lineage
+              AND NOT (c.snap_next IS NOT NULL AND l.seq <= c.last_seq AND pg_visible_in_snapshot(l.xid, c.snap_next))
+              AND EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = c.name AND i.relation = l.relation AND l.operation = ANY (i.operations))`
+  return {
+    pruneState: {
+      name: 'input_prune_state',
+      text: `SELECT ${drawn}, (SELECT min(pg_snapshot_xmin(c.snap_prev)::text::numeric)::text FROM ${at}.cursors c) FROM ${at}.changes_seq_seq`,
+    },
+    highest: {
+      name: 'input_highest',
+      text: Array.from(
+        { length: blocks },
+        (_, n) => `SELECT ${n} AS child, (SELECT max(seq)::text FROM ${child(n)}) AS highest`,
+      ).join(' UNION ALL '),
+    },
+    lockChild: (n) => `LOCK TABLE ${child(n)} IN ACCESS EXCLUSIVE MODE NOWAIT`,
+    highestOf: (n) => ({ name: '', text: `SELECT max(seq)::text FROM ${child(n)}` }),
+    truncateChild: (n) => `TRUNCATE ${child(n)}`,
+    overdue: {
+      name: 'input_overdue',
+      text: `
+        SELECT c.name, s.drawn FROM ${at}.cursors c
+         CROSS JOIN (SELECT ${drawn} AS drawn FROM ${at}.changes_seq_seq) s
+         WHERE c.gap_from IS NULL AND (
+               (c.max_rows IS NOT NULL AND s.drawn::bigint - c.lo > c.max_rows AND EXISTS (${unhandled} OFFSET c.max_rows))
+            OR (c.max_age_ms IS NOT NULL AND EXISTS (${unhandled} AND l.at < clock_timestamp() - c.max_age_ms * interval '1 millisecond')))`,
+    },
+    giveUp: {
+      name: 'input_give_up',
+      text: `
+        UPDATE ${at}.cursors SET revision = revision + 1, gap_from = lo + 1, gap_to = greatest(lo + 1, (SELECT (${drawn})::bigint FROM ${at}.changes_seq_seq)),
+               snap_prev = pg_current_snapshot(), lo = $2, snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL, moved_at = clock_timestamp()
+         WHERE name = $1 AND gap_from IS NULL RETURNING gap_from::text, gap_to::text`,
+    },
+  }
+}
