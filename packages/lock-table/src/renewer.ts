@@ -18,6 +18,8 @@ interface Renewal {
   readonly ttlMs: number
   /** May shorten the lease: asked for by the holder. */
   readonly exact: boolean
+  /** Until when an answer is of use, on the monotonic clock. */
+  readonly until: number
 }
 
 interface Renewed {
@@ -68,7 +70,7 @@ export class Renewer {
   /** Turns the claim of a lock that was handed over into a lease of its ttl, at once and off the caller's path. */
   confirm(lease: Lease, goOn: boolean): void {
     if (goOn) this.add(lease)
-    void this.#keep(lease)
+    void this.#renew(lease)
   }
 
   remove(lease: Lease): void {
@@ -82,10 +84,20 @@ export class Renewer {
    */
   async refresh(lease: Lease, ttlMs: number): Promise<void> {
     await this.#store.admit(ttlMs)
-    const { renewed } = await this.#untilDeadline({ lease, ttlMs, exact: true })
+    const { renewed } = await this.#untilDeadline({ lease, ttlMs, exact: true, until: untilDeadline(lease) })
     if (!renewed) throw new LockNotHeldError({ key: lease.key, operation: 'refresh' })
     lease.grant.renewAt = monotonicNow() + ttlMs * renewAt
     if (this.#leases.has(lease)) this.#wakeAt(lease.grant.renewAt)
+  }
+
+  /**
+   * Lets the lease of a released lock run on for so long, and end then.
+   * @throws {LockNotHeldError} when the database says that it is over
+   */
+  async keep(lease: Lease, keepMs: number): Promise<void> {
+    const until = monotonicNow() + statementTimeoutMs
+    const { renewed } = await this.#untilDeadline({ lease, ttlMs: keepMs, exact: true, until })
+    if (!renewed) throw new LockNotHeldError({ key: lease.key, operation: 'release' })
   }
 
   close(): void {
@@ -118,16 +130,21 @@ export class Renewer {
       const intervalMs = lease.ttlMs * renewAt
       if (lease.grant.renewAt <= now + intervalMs / 2) {
         lease.grant.renewAt = now + intervalMs
-        void this.#keep(lease)
+        void this.#renew(lease)
       }
       next = Math.min(next, lease.grant.renewAt)
     }
     if (next < Number.POSITIVE_INFINITY) this.#wakeAt(next)
   }
 
-  async #keep(lease: Lease): Promise<void> {
+  async #renew(lease: Lease): Promise<void> {
     try {
-      const { renewed, startedAt } = await this.#untilDeadline({ lease, ttlMs: lease.ttlMs, exact: false })
+      const { renewed, startedAt } = await this.#untilDeadline({
+        lease,
+        ttlMs: lease.ttlMs,
+        exact: false,
+        until: untilDeadline(lease),
+      })
       if (renewed) lease.renewed(startedAt)
       else lease.lose('forced')
     } catch (error) {
@@ -143,9 +160,10 @@ export class Renewer {
       try {
         return await this.#renewals[lease.mode].submit(renewal)
       } catch (error) {
-        if (!isTransient(error) || !lease.isHeld()) throw error
+        const leftMs = renewal.until - monotonicNow()
+        if (!isTransient(error) || leftMs <= 0) throw error
         this.#logger?.debug({ err: error, key: lease.key, attempt }, 'a renewal had no answer and is sent again')
-        await pause(Math.min(lease.remainingMs() / 4, 20 * 2 ** Math.min(attempt, 5)) * (0.5 + Math.random()))
+        await pause(Math.min(leftMs / 4, 20 * 2 ** Math.min(attempt, 5)) * (0.5 + Math.random()))
       }
     }
   }
@@ -159,11 +177,11 @@ export class Renewer {
       plainArray(batch.map(({ ttlMs }) => ttlMs)),
       plainArray(batch.map(({ exact }) => exact)),
     ]
+    const startedAt = monotonicNow()
     let shortest = Number.POSITIVE_INFINITY
-    for (const { lease } of batch) shortest = Math.min(shortest, lease.remainingMs())
+    for (const { until } of batch) shortest = Math.min(shortest, until - startedAt)
     // Shorter than what is left: a request that hangs must leave time for another one.
     const timeoutMs = Math.min(Math.max(shortest / 2, 50), statementTimeoutMs)
-    const startedAt = monotonicNow()
     const rows = await this.#store.queryLocked<readonly [string]>(mode === 'exclusive' ? renew : renewShares, values, {
       timeoutMs,
       bypassPolicy: true,
@@ -173,6 +191,8 @@ export class Renewer {
     return batch.map((_, index) => ({ renewed: renewed[index] === 1, startedAt }))
   }
 }
+
+const untilDeadline = (lease: Lease): number => monotonicNow() + lease.remainingMs()
 
 const pause = (delayMs: number): Promise<void> =>
   new Promise((resolve) => {

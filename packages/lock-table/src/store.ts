@@ -24,6 +24,7 @@ export class LockStore {
   readonly #options: ResolvedTableLockerOptions
   readonly #runner: Runner
   #ground: Promise<Ground> | null = null
+  #known: Ground | null = null
 
   constructor(options: ResolvedTableLockerOptions) {
     this.#options = options
@@ -76,7 +77,11 @@ export class LockStore {
   admits(ttlMs: number): boolean {
     return this.#known !== null && ttlMs <= this.#known.maxTtlMs
   }
-  #known: Ground | null = null
+
+  /** Whoever hands a lock off has to notify the waiter, because no function does. */
+  get notifiesItself(): boolean {
+    return this.#known?.functions === false
+  }
 
   ready(): Promise<Ground> {
     this.#ground ??= this.#look().catch((error: unknown) => {

@@ -139,6 +139,7 @@ class LeaseLocker implements TableLocker {
       claimMs,
       clockMarginMs,
       afterFailover,
+      logger,
       served: (ticket) => this.#line.wake(ticket),
     })
     this.#granting = new Granting(this.#store, { acquirer, clockMarginMs, afterFailover })
@@ -400,7 +401,7 @@ class LeaseLocker implements TableLocker {
 
   async #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
     this.#forget(lock)
-    if (keepMs > 0) await this.#renewer.refresh(lock, Math.ceil(keepMs))
+    if (keepMs > 0) await this.#renewer.keep(lock, Math.ceil(keepMs))
     else await this.#releasing.release(nameOf(lock))
   }
 

@@ -1,13 +1,15 @@
+import type { Logger } from '@x/lock-core'
 import { type Coalescer, createCoalescer } from '@x/lock-core/adapter'
 import { plainArray, textArray } from '../array-literal.ts'
 import type { LeaseName } from '../lease.ts'
 import type { LockStore } from '../store.ts'
 
+/** From the function as text, from its two statements as the driver parses them. */
 type HandOffRow = readonly [
   key: string,
-  released: string | null,
+  released: string | boolean | null,
   sessionId: string | null,
-  ticket: string | null,
+  ticket: string | number | bigint | null,
   channel: string | null,
 ]
 
@@ -16,6 +18,7 @@ export interface HandOffSettings {
   readonly claimMs: number
   readonly clockMarginMs: number
   readonly afterFailover: 'wait' | 'grant'
+  readonly logger: Logger | undefined
   /** A ticket of this process was served. */
   served(ticket: string): void
 }
@@ -45,12 +48,19 @@ export class HandOff {
       textArray(leases.map((lease) => lease.owner)),
       plainArray(leases.map((lease) => lease.token)),
     )
-    return rows.filter(([, released]) => released === '1').map(([key]) => key)
+    return rows.filter(([, released]) => released === '1' || released === true).map(([key]) => key)
   }
 
   /** Looks after a key that nobody holds any more: dead waiters are passed over, the first live one gets it. */
   async check(key: string): Promise<void> {
     await this.#checks.submit(key)
+  }
+
+  /** What the function does by itself. */
+  #notify(channel: string, ticket: string): void {
+    this.#store.query(this.#store.statements.notify, [channel, ticket]).catch((error: unknown) => {
+      this.#settings.logger?.debug({ err: error }, 'a waiter could not be notified; its poll will find the lock')
+    })
   }
 
   async #run(keys: readonly string[], owners: string | null, tokens: string | null): Promise<readonly HandOffRow[]> {
@@ -68,8 +78,10 @@ export class HandOff {
       ],
       { bypassPolicy: true },
     )
-    for (const [, , sessionId, ticket] of rows) {
-      if (sessionId === this.#settings.sessionId && ticket !== null) this.#settings.served(ticket)
+    for (const [, , sessionId, ticket, channel] of rows) {
+      if (ticket === null) continue
+      if (sessionId === this.#settings.sessionId) this.#settings.served(String(ticket))
+      else if (channel !== null && this.#store.notifiesItself) this.#notify(channel, String(ticket))
     }
     return rows
   }

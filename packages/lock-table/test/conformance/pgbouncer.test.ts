@@ -5,7 +5,8 @@ import { declareConformance } from '../support/conformance.ts'
 import { lockTable } from '../support/template.ts'
 
 describeWith('pgbouncer', 'through pgbouncer in transaction mode', () => {
-  const database = useDatabase({ template: lockTable })
+  // The pooler keeps its connections to the server.
+  const database = useDatabase({ template: lockTable, leakCheck: 'off' })
   let pooler: Pgbouncer
   beforeAll(async () => {
     pooler = await pgbouncer({ url: database.adminUrl, mode: 'transaction' })
