@@ -11,9 +11,9 @@ import { MarkedListener } from './marker.ts'
 import { type Membership, type MembershipStep, nextMembership, selfAt } from './membership.ts'
 import { Mesh } from './mesh.ts'
 import { checkMetadata, metadataMatches } from './metadata.ts'
-import { checkTables } from './migrations.ts'
 import { isMember, type Metadata, type Node, type NodeRecord, type NodeState } from './node.ts'
 import { type ClusterDiscoveryOptions, type ResolvedOptions, resolveOptions } from './options.ts'
+import { checkTables } from './schema.ts'
 import { Sweeper } from './sweeper.ts'
 import { ClusterTables, type Incarnation } from './tables.ts'
 import { type ClusterTrace, joinChannel, leaveChannel, selfDownChannel, updateChannel } from './tracing.ts'
@@ -376,9 +376,7 @@ class Discovery implements ClusterDiscovery {
       this.#step({ step: 'left' })
       await this.#keeper.refresh().catch(() => {})
     }
-    await this.#marked?.close()
-    await this.#keeper.stop()
-    await this.#mesh.close(closePatienceMs)
+    await this.#stopSeeing()
   }
 
   async #stopBeating(): Promise<void> {
@@ -388,6 +386,12 @@ class Discovery implements ClusterDiscovery {
     timer.cancel()
   }
 
+  async #stopSeeing(): Promise<void> {
+    await this.#marked?.close()
+    await this.#keeper.stop()
+    await this.#mesh.close(closePatienceMs)
+  }
+
   async #close(): Promise<void> {
     await this.#serial
     const { cluster, node, ttlMs } = this.#options
@@ -395,9 +399,8 @@ class Discovery implements ClusterDiscovery {
       await this.#leave(Math.min(ttlMs, closePatienceMs))
     } catch (error) {
       this.#logger?.warn({ err: error, cluster, id: node.id }, 'could not leave; the others will notice by themselves')
-      await this.#marked?.close()
-      await this.#keeper.stop()
-      await this.#mesh.close(closePatienceMs)
+      this.#tables.abandonBackground()
+      await this.#stopSeeing()
     }
     this.#step({ step: 'close' })
     for (const watch of [...this.#watches]) watch.end()
@@ -433,9 +436,7 @@ class Discovery implements ClusterDiscovery {
       await this.#stopBeating()
       if (cause === 'evicted' && rejoin) this.#rejoinIn(this.#random() * heartbeatMs)
       else {
-        await this.#marked?.close()
-        await this.#keeper.stop()
-        await this.#mesh.close(closePatienceMs)
+        await this.#stopSeeing()
       }
     })
   }

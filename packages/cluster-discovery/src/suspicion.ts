@@ -15,9 +15,13 @@ export interface Verdict {
 export interface SuspicionOptions {
   /** Contact that the sweeper must have had, and how long a mass death is held. */
   readonly ttlMs: number
-  /** Between the two looks at a marker that is gone. @default 300 */
-  readonly confirmMs?: number
 }
+
+/**
+ * Between the two looks at a marker that is gone, milliseconds. A node that lost its connections and lives has opened one
+ * and beaten by then.
+ */
+export const confirmMs = 500
 
 /** More than this share of the members, and at least this many, look like a database in trouble, not like deaths. */
 const massShare = 0.3
@@ -31,13 +35,11 @@ const nobody: Verdict = { stale: [], crashed: [], lookAgainMs: null, held: null 
  */
 export class Suspicion {
   readonly #ttlMs: number
-  readonly #confirmMs: number
   #suspects = new Map<string, { readonly suspect: Suspect; readonly goneSince: number | null }>()
   #mass: { readonly since: number } | null = null
 
   constructor(options: SuspicionOptions) {
     this.#ttlMs = options.ttlMs
-    this.#confirmMs = options.confirmMs ?? 300
   }
 
   /** Takes over what another node has seen at the instant `goneSince`. */
@@ -63,11 +65,11 @@ export class Suspicion {
       const goneSince = suspect.gone ? (same?.goneSince ?? now) : null
       this.#suspects.set(key, { suspect, goneSince })
       if (suspect.stale && same?.suspect.stale) stale.push(suspect)
-      else if (goneSince !== null && now - goneSince >= this.#confirmMs) crashed.push(suspect)
+      else if (goneSince !== null && now - goneSince >= confirmMs) crashed.push(suspect)
       else if (goneSince !== null) waiting = true
     }
     const held = this.#hold(look, now, stale.length + crashed.length > 0)
-    const lookAgainMs = waiting && held === null ? this.#confirmMs : null
+    const lookAgainMs = waiting && held === null ? confirmMs : null
     return held === null ? { stale, crashed, lookAgainMs, held } : { stale: [], crashed: [], lookAgainMs, held }
   }
 

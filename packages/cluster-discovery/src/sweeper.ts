@@ -4,7 +4,7 @@ import { Cadence } from './cadence.ts'
 import type { Contact } from './contact.ts'
 import type { Node } from './node.ts'
 import type { BeatAnswer, SweeperLook, SweeperSeen } from './record.ts'
-import { Suspicion } from './suspicion.ts'
+import { confirmMs, Suspicion } from './suspicion.ts'
 import type { ClusterTables, Incarnation, SweeperLease } from './tables.ts'
 import { downChannel, heldChannel } from './tracing.ts'
 
@@ -189,9 +189,6 @@ export class Sweeper {
     this.#options.logger?.debug({ err: error, cluster: this.#options.cluster }, message)
   }
 }
-
-/** Between two looks at a marker that is gone: a node that lost only its listener has beaten by then. */
-const confirmMs = 300
 
 /** The two members that have been there longest, but for the sweeper. */
 function ranksAsStandby(self: Incarnation, sweeper: SweeperSeen, members: readonly Node[]): boolean {

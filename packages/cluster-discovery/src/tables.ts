@@ -17,6 +17,9 @@ import {
 import { type ClusterStatements, clusterStatements, type Statement } from './statements.ts'
 import type { Reading } from './view.ts'
 
+/** A read of a large cluster may take longer than the ttl of an impatient one. */
+const leastReadMs = 5_000
+
 /** One life of one node. */
 export interface Incarnation {
   readonly id: string
@@ -48,7 +51,7 @@ export class ClusterTables {
     this.#statements = clusterStatements(quoteIdentifier(options.schema), tag)
   }
 
-  /** Whatever runs behind the caller's back (beats, looks) rejects now: somebody waits for it to end. */
+  /** Whatever runs behind the caller's back (beats, looks, reads) rejects now: somebody waits for it to end. */
   abandonBackground(): void {
     this.#background.abort()
     this.#background = new AbortController()
@@ -81,7 +84,8 @@ export class ClusterTables {
 
   /** @param known the reader's version; -1 for everything */
   async read(known: bigint): Promise<Reading | null> {
-    const answer = await this.#ask(this.#statements.read, [known])
+    const options = { signal: this.#background.signal, timeoutMs: Math.max(leastReadMs, this.#behindTimeoutMs) }
+    const answer = await this.#ask(this.#statements.read, [known], options)
     return answer === null ? null : parseReading(answer)
   }
 

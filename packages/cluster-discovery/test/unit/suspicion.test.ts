@@ -48,15 +48,15 @@ describe('a marker that is gone', () => {
 
   it('asks for another look, and counts after it', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    expect(suspicion.judge(look([gone]), 0, long)).toMatchObject({ crashed: [], lookAgainMs: 300 })
-    expect(suspicion.judge(look([gone]), 299, long)).toMatchObject({ crashed: [], lookAgainMs: 300 })
-    expect(ids(suspicion.judge(look([gone]), 300, long).crashed)).toEqual(['a'])
+    expect(suspicion.judge(look([gone]), 0, long)).toMatchObject({ crashed: [], lookAgainMs: 500 })
+    expect(suspicion.judge(look([gone]), 499, long)).toMatchObject({ crashed: [], lookAgainMs: 500 })
+    expect(ids(suspicion.judge(look([gone]), 500, long).crashed)).toEqual(['a'])
   })
 
   it('means nothing when the node has beaten since', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
     suspicion.judge(look([gone]), 0, long)
-    expect(suspicion.judge(look([{ ...gone, lastBeat: '2000' }]), 400, long).crashed).toEqual([])
+    expect(suspicion.judge(look([{ ...gone, lastBeat: '2000' }]), 600, long).crashed).toEqual([])
   })
 })
 
