@@ -9,6 +9,10 @@ export interface EventuallyOptions {
   what?: string | undefined
 }
 
+type There<T> = Exclude<T, false | null | undefined>
+
+const isThere = <T>(value: T): value is There<T> => value !== false && value !== null && value !== undefined
+
 /** Thrown by a condition that can never come true any more: `eventually` gives up at once. */
 export class Hopeless extends Error {}
 
@@ -23,15 +27,13 @@ export class Hopeless extends Error {}
 export const eventually = async <T>(
   condition: () => T | Promise<T>,
   { deadlineMs = 5_000, everyMs = 10, what }: EventuallyOptions = {},
-): Promise<Exclude<T, false | null | undefined>> => {
+): Promise<There<T>> => {
   const giveUpAt = performance.now() + deadlineMs
   let cause: unknown
   for (;;) {
     try {
       const value = await condition()
-      if (value !== false && value !== null && value !== undefined) {
-        return value as Exclude<T, false | null | undefined>
-      }
+      if (isThere(value)) return value
       cause = undefined
     } catch (error) {
       if (error instanceof Hopeless) throw error
