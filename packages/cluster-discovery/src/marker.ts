@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { hasErrorCode, type Logger } from '@x/lock-core'
-import { type ConnectionSource, createListener, type Listener, type ListenerSession } from '@x/pg-session'
+import {
+  type ConnectionSource,
+  connectionSource,
+  createListener,
+  type Listener,
+  type ListenerSession,
+} from '@x/pg-session'
+import type { ClusterDiscoveryOptions } from './options.ts'
 
 export interface MarkedListenerOptions {
   readonly source: ConnectionSource
@@ -12,6 +19,18 @@ export interface MarkedListenerOptions {
   readonly onResync: (event: { readonly gapMs: number; readonly first: boolean }) => void
   /** The marker is held from now on, or is gone. */
   readonly onMarker: () => void
+}
+
+/** A listener where the options say; null where they say that there is none. */
+export function markedListener(
+  given: Pick<ClusterDiscoveryOptions, 'pool' | 'listen' | 'connectionString'>,
+  options: Omit<MarkedListenerOptions, 'source'>,
+): MarkedListener | null {
+  const { pool, listen, connectionString } = given
+  if (listen === false) return null
+  const from =
+    listen !== undefined ? { connection: listen } : connectionString !== undefined ? { connectionString } : { pool }
+  return new MarkedListener({ ...options, source: connectionSource(from, 'createClusterDiscovery') })
 }
 
 const takeMarker = { name: 'cluster_take_marker', text: 'SELECT pg_advisory_lock_shared($1::bigint)' } as const
