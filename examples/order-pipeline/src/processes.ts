@@ -35,6 +35,9 @@ export interface Processes extends AsyncDisposable {
   start(name: string, program: './node.ts' | './load.ts', settings: object): Child
 }
 
+/** How long a child may take to end when the run is over or given up. */
+const hurriedMs = 2_000
+
 const forkProgram = (program: string, settings: object): ChildProcess =>
   fork(fileURLToPath(new URL(program, import.meta.url)), [JSON.stringify(settings)], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -101,7 +104,7 @@ export const createProcesses = (database: { server: string; database: string }, 
     children,
     start,
     async [Symbol.asyncDispose]() {
-      await Promise.all([...children].map((child) => child.stop()))
+      await Promise.all([...children].map((child) => child.stop(hurriedMs)))
       guard.kill('SIGKILL')
       await once(guard, 'exit')
     },

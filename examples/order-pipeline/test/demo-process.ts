@@ -67,14 +67,18 @@ export const isAlive = (pid: number): boolean => {
   }
 }
 
-export const startDemo = async (
-  args: readonly string[],
-  env: Readonly<Record<string, string>> = {},
-): Promise<DemoProcess> => {
+export interface StartDemoOptions {
+  /** Puts a shell between, as npm does; `pid` and `signal` are then those of the shell. */
+  readonly throughShell?: boolean
+}
+
+export const startDemo = async (args: readonly string[], options: StartDemoOptions = {}): Promise<DemoProcess> => {
   const directory = await mkdtemp(join(tmpdir(), 'demo-test-'))
   await chmod(directory, 0o755) // the server may run as another user, who has to pass here
-  const child: ChildProcess = spawn(process.execPath, [main, ...args], {
-    env: { ...process.env, DATABASE_URL: '', TMPDIR: directory, ...env },
+  const words = [process.execPath, main, ...args]
+  const [command = '', ...rest] = options.throughShell ? ['/bin/sh', '-c', '"$@"; exit $?', 'sh', ...words] : words
+  const child: ChildProcess = spawn(command, rest, {
+    env: { ...process.env, DATABASE_URL: '', TMPDIR: directory },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''

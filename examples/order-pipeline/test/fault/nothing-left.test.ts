@@ -22,6 +22,14 @@ describe('after the demo', () => {
     await nothingLeft(demo, processes)
   })
 
+  it('nothing is left five seconds after kill -9 of what started it', async () => {
+    await using demo = await startDemo(['--duration', '10'], { throughShell: true })
+    await demo.says(/handled its first batch/)
+    const processes = demo.descendants()
+    demo.signal('SIGKILL')
+    await nothingLeft(demo, processes)
+  })
+
   it('no database is left on the server of the user after kill -9', async () => {
     await using demo = await startDemo(['--duration', '10', '--url', database.adminUrl])
     await demo.says(/handled its first batch/)
