@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import { ConnectionError, type PgPool } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
+import { preparedName } from './prepared-name.ts'
 import { fromPgError } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
@@ -152,21 +152,6 @@ function exhausted(pool: PgPool, limit: Limit): ConnectionError {
   return new ConnectionError(
     `${limit.what}: the pool gave no client within ${limit.timeoutMs} ms${known}: give it a larger max, or look for clients that are not released and transactions that wait for a lock while they hold one`,
   )
-}
-
-const names = new WeakMap<Statement, string>()
-
-/**
- * The name on the server carries a hash of the text: behind a transaction pooler the same backend may know the name of
- * another version of this package, and would run its text.
- */
-function preparedName(statement: Statement): string {
-  const known = names.get(statement)
-  if (known !== undefined) return known
-  const hash = createHash('sha256').update(statement.text).digest('hex').slice(0, 12)
-  const name = `${statement.name.slice(0, 48)}_${hash}`
-  names.set(statement, name)
-  return name
 }
 
 /** The server answered, with an error; the connection goes on. */

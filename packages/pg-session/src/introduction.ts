@@ -35,9 +35,11 @@ export async function introduceWire(
   const { signal, what } = options
   const stop = (): void => void wire.close()
   signal?.addEventListener('abort', stop, { once: true })
+  const processId = processIdOf(client)
   try {
-    const introduction = await introduce(wire, { ...serverSettings(options.detectMs), ...options.settings })
-    if (options.pooler === 'refuse') detectPooler(processIdOf(client), introduction.pid, what)
+    const settings = { ...serverSettings(options.detectMs), ...options.settings }
+    const introduction = await introduce(wire, settings, options.pooler === 'refuse' ? processId : null)
+    if (options.pooler === 'refuse') detectPooler(processId, introduction.pid, what)
     if (options.requirePrimary) refuseStandby(introduction.inRecovery, what)
     signal?.throwIfAborted()
     return introduction
@@ -69,23 +71,28 @@ function serverSettings(detectMs: number): Record<string, string> {
   }
 }
 
-async function introduce(wire: Wire, settings: Readonly<Record<string, string>>): Promise<Introduction> {
+async function introduce(
+  wire: Wire,
+  settings: Readonly<Record<string, string>>,
+  expectedPid: number | null,
+): Promise<Introduction> {
   const names = Object.keys(settings)
   try {
-    const rows = await wire.query<[number, boolean]>(statements.introduce, [names, Object.values(settings)])
-    return introductionOf(rows[0])
+    const values = [names, Object.values(settings), expectedPid]
+    return introductionOf((await wire.query<[number, boolean]>(statements.introduce, values))[0])
   } catch (error) {
     if (sqlStateOf(error) === null || !wire.isAlive()) throw error
-    // One setting was refused (a platform without client_connection_check_interval), or the server lacks a function that
-    // the statement uses. Then one by one; without a setting the server just notices later.
-    const rows = await wire.query<[number, boolean]>(statements.introduceOnly, [])
-    for (const name of names) {
-      await wire.query(statements.setOne, [name, settings[name]]).catch((refused: unknown) => {
-        if (!wire.isAlive()) throw refused
-      })
-    }
-    return introductionOf(rows[0])
   }
+  // One setting was refused (a platform without client_connection_check_interval), or the server lacks a function that the
+  // statement uses. Then one by one; without a setting the server just notices later.
+  const introduction = introductionOf((await wire.query<[number, boolean]>(statements.introduceOnly, []))[0])
+  if (expectedPid !== null && expectedPid !== introduction.pid) return introduction
+  for (const name of names) {
+    await wire.query(statements.setOne, [name, settings[name]]).catch((refused: unknown) => {
+      if (!wire.isAlive()) throw refused
+    })
+  }
+  return introduction
 }
 
 function introductionOf(row: readonly [number, boolean] | undefined): Introduction {

@@ -3,7 +3,8 @@ import { ClosedError, ConfigurationError, type Logger, type PgPool, type Policy 
 import { monotonicNow } from '@x/lock-core/adapter'
 import pg from 'pg'
 import { BorrowedClient, type Limit } from './borrowed-client.ts'
-import { fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
+import { isLostName } from './prepared-name.ts'
+import { fromPgError, isConflict } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
 export interface RunnerOptions {
@@ -190,19 +191,6 @@ class PoolRunner implements Runner {
 const begin: Statement = { name: 'begin', text: 'BEGIN ISOLATION LEVEL READ COMMITTED' }
 const commit: Statement = { name: 'commit', text: 'COMMIT' }
 const rollback: Statement = { name: 'rollback', text: 'ROLLBACK' }
-
-/**
- * Errors that a named statement meets when the backend behind the connection has changed: it is unknown there (26000) or
- * known already (42P05). Nothing ran. The third comes where a migration changed what a prepared statement returns.
- */
-function isLostName(error: unknown): boolean {
-  const state = sqlStateOf(error)
-  return (
-    state === '26000' ||
-    state === '42P05' ||
-    (state === '0A000' && error instanceof Error && error.message.includes('cached plan must not change'))
-  )
-}
 
 function withSignal(limit: Limit, signal: AbortSignal | undefined): Limit {
   if (signal === undefined) return limit

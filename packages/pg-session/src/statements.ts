@@ -2,25 +2,27 @@ import type { Statement } from './statement.ts'
 
 /**
  * Who is at the other end, and the settings of the connection, in one round trip. A setting that the server does not have is
- * passed over: `current_setting(…, true)` is null for it.
+ * passed over: `current_setting(…, true)` is null for it. Nothing is set unless the backend is the expected one (null for
+ * any): behind a transaction pooler the settings would be others' from the next transaction on. Without a name for the same
+ * reason: a prepared statement would stay there.
  */
 export const introduce: Statement = {
-  name: 'introduce',
+  name: '',
   text: `
     SELECT pg_backend_pid(), pg_is_in_recovery(),
            (SELECT count(set_config(s.name, s.value, false))
               FROM unnest($1::text[], $2::text[]) AS s (name, value)
-             WHERE current_setting(s.name, true) IS NOT NULL)`,
+             WHERE ($3::int IS NULL OR pg_backend_pid() = $3) AND current_setting(s.name, true) IS NOT NULL)`,
 }
 
 /** The same without the settings, for a server that refuses one of them. */
 export const introduceOnly: Statement = {
-  name: 'introduce_only',
+  name: '',
   text: 'SELECT pg_backend_pid(), pg_is_in_recovery()',
 }
 
 /** One setting for the session. */
-export const setOne: Statement = { name: 'set_one', text: 'SELECT set_config($1, $2, false)' }
+export const setOne: Statement = { name: '', text: 'SELECT set_config($1, $2, false)' }
 
 /** Proves that the session lives. */
 export const heartbeat: Statement = { name: 'heartbeat', text: 'SELECT 1' }

@@ -17,6 +17,18 @@ const open = (url: string, options: Partial<SessionOptions> = {}): Promise<Sessi
     ...options,
   })
 
+describe('a setting that the server refuses', () => {
+  it('costs only itself', async () => {
+    const session = await open(database.url, { settings: { lock_timeout: 'no number', statement_timeout: '5s' } })
+    const shown = {
+      name: 'shown',
+      text: `SELECT current_setting('lock_timeout'), current_setting('statement_timeout')`,
+    }
+    expect(await session.query(shown, [])).toEqual([['0', '5s']])
+    await session.close()
+  })
+})
+
 describe('serverCapabilities', () => {
   it('finds out by asking', async () => {
     const session = await open(database.url)
@@ -58,6 +70,20 @@ describeWith('pgbouncer', 'a session behind a pooler', () => {
       code: 'POOLER_DETECTED',
       message: expect.stringContaining("pooler: 'session'"),
     })
+  })
+
+  it('leaves nothing of itself on the backend that others get next', async () => {
+    await using pooler = await pgbouncer({ url: database.url, mode: 'transaction', poolSize: 1 })
+    const next = await database.client({ connectionString: pooler.url(database.url) })
+    const state = async (): Promise<unknown> =>
+      (
+        await next.query(`SELECT pg_backend_pid(), current_setting('tcp_user_timeout'), current_setting('client_connection_check_interval'),
+        (SELECT count(*)::int FROM pg_prepared_statements) AS prepared`)
+      ).rows
+    const before = await state()
+    await expect(open(pooler.url(database.url))).rejects.toMatchObject({ code: 'POOLER_DETECTED' })
+    expect(await state()).toEqual(before)
+    await next.end()
   })
 
   it('that pins sessions is a session', async () => {
