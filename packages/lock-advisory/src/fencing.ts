@@ -1,4 +1,4 @@
-import { UnsupportedError } from '@x/lock-core'
+import { SchemaError } from '@x/lock-core'
 import { fencingBaseSql, quoteIdentifier, quoteLiteral, type Session } from '@x/pg-session'
 import type { DrawToken } from './statements.ts'
 
@@ -22,7 +22,7 @@ const xid: FencingPlan = { kind: 'xid', drawToken: 'pg_current_xact_id()::text::
 /**
  * Decides for one session. The part of a token above the sequence stands still while the server process lives, and no
  * session outlives it: it is read here once, so that a grant costs a `nextval` and nothing else.
- * @throws {UnsupportedError} when a sequence was asked for and is not there
+ * @throws {SchemaError} SCHEMA_MISSING when a sequence was asked for and is not there
  */
 export async function planFencing(choice: FencingChoice, schema: string, session: Session): Promise<FencingPlan> {
   if (choice === 'none') return none
@@ -34,7 +34,8 @@ export async function planFencing(choice: FencingChoice, schema: string, session
   const oid = found?.[0]
   if (typeof oid !== 'string') {
     if (choice === 'auto') return none
-    throw new UnsupportedError(
+    throw new SchemaError(
+      'SCHEMA_MISSING',
       `fencing 'sequence' needs the sequence ${sequence}, which is not there; run migrate() of @x/lock-advisory/migrations, or set fencing to 'none'`,
     )
   }

@@ -71,6 +71,8 @@ export class SessionLocks {
   readonly #tries: Coalescer<Operation, Outcome | null>
   readonly #family: LockFamily<Grant>
   #ended = false
+  /** Why no lock of this session is held any more, from the moment on when the first of them hears of it. */
+  #loss: { readonly reason: LockLostReason; readonly cause: unknown } | null = null
 
   private constructor(session: Session, sessionId: string, context: SessionContext, fencing: FencingPlan) {
     this.#session = session
@@ -96,7 +98,11 @@ export class SessionLocks {
         lost: (lock) => this.#giveBack(lock),
       },
     }
-    session.lost.addEventListener('abort', () => this.#lose('session-ended', session.lost.reason), { once: true })
+    session.lost.addEventListener(
+      'abort',
+      () => this.#lose(monotonicNow() < session.trustedUntil ? 'session-ended' : 'deadline', session.lost.reason),
+      { once: true },
+    )
   }
 
   /**
@@ -205,7 +211,7 @@ export class SessionLocks {
   /** Ends the connection. Locks that are still held are lost with the reason, and given back first while that is possible. */
   async close(reason: LockLostReason = 'closed', patienceMs = 1_000): Promise<void> {
     const giveBack = this.isAlive() && this.held.size > 0
-    for (const lock of [...this.held]) lock.lose(reason)
+    this.#loseAll({ reason, cause: undefined })
     if (giveBack) {
       // The server would free them as well, but it would wake nobody.
       const late = AbortSignal.timeout(patienceMs)
@@ -279,7 +285,9 @@ export class SessionLocks {
 
   /** Ends the belief in everything that lives here when nothing has proved for too long that the session lives. */
   #settle(): void {
-    if (!this.#ended && !this.#session.isAlive()) this.#lose('deadline', undefined)
+    // Listeners run while the others are still being told; whoever asks then must not get another answer.
+    if (this.#loss !== null) this.#loseAll(this.#loss)
+    else if (!this.#ended && !this.#session.isAlive()) this.#lose('deadline', undefined)
   }
 
   #lose(reason: LockLostReason, cause: unknown): void {
@@ -289,10 +297,15 @@ export class SessionLocks {
       { err: cause, pid: this.pid, locks: this.held.size, reason },
       'a session of advisory locks was lost, and every lock in it',
     )
-    for (const lock of [...this.held]) lock.lose(reason, cause)
+    this.#loseAll({ reason, cause })
     this.#context.onLost(this)
     // It may still be there: as long as the server believes in it, its locks keep everybody out.
     this.#session.close().catch(() => {})
+  }
+
+  #loseAll(loss: { readonly reason: LockLostReason; readonly cause: unknown }): void {
+    this.#loss = loss
+    for (const lock of [...this.held]) lock.lose(loss.reason, loss.cause)
   }
 }
 

@@ -1,0 +1,61 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { startPrivatePostgres } from '@x/testkit'
+import { Client } from 'pg'
+import { expect, it } from 'vitest'
+import { createAdvisoryLocker } from '../../src/index.ts'
+
+/** Ten minutes' worth by flag; by default as many operations as fit a usual test run. */
+const operations = process.env.COORDINATION_LONG === '1' ? 1_000_000 : 100_000
+const heldAtOnce = 10_000
+const distinct = 50_000
+
+it(`${operations} operations on ${distinct} keys, ${heldAtOnce} of them held: nothing grows`, async () => {
+  await using server = await startPrivatePostgres({ settings: { max_locks_per_transaction: 256 } })
+  const admin = new Client({ connectionString: server.url })
+  await admin.connect()
+  const locker = createAdvisoryLocker({
+    connectionString: server.url,
+    applicationName: 'scale',
+    fencing: 'none',
+    detectMs: 60_000,
+  })
+  const held = await Promise.all(Array.from({ length: heldAtOnce }, (_, index) => locker.acquire(`held ${index}`)))
+  const backends = async (): Promise<unknown> =>
+    (await admin.query(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = 'scale'`)).rows[0]?.n
+  const locks = async (): Promise<unknown> =>
+    (await admin.query(`SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'`)).rows[0]?.n
+  expect(await backends()).toBe(1)
+  expect(await locks()).toBe(heldAtOnce)
+
+  const batch = 1_000
+  let next = 0
+  const heap: number[] = []
+  for (let done = 0; done < operations; done += 2 * batch) {
+    const mine = await Promise.all(
+      Array.from({ length: batch }, () => {
+        next = (next + 1) % distinct
+        return locker.acquire(`key ${next}`)
+      }),
+    )
+    await Promise.all(mine.map((lock) => lock.release()))
+    if (done % (operations / 10) < 2 * batch) {
+      await nextTurn()
+      globalThis.gc?.()
+      heap.push(process.memoryUsage().heapUsed)
+    }
+  }
+  expect(await backends()).toBe(1)
+  expect(await locks()).toBe(heldAtOnce)
+  expect(held.every((lock) => lock.isHeld())).toBe(true)
+  // One name for each statement, whatever the number of ids: the server keeps a handful.
+  const memory = await admin.query<{ n: number }>(
+    `SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = 'scale' AND state = 'idle'`,
+  )
+  expect(memory.rows[0]?.n).toBe(1)
+  const [early = 0, late = 0] = [Math.min(...heap.slice(0, 5)), Math.min(...heap.slice(5))]
+  expect(late - early).toBeLessThan(16 * 2 ** 20)
+  await Promise.all(held.map((lock) => lock.release()))
+  expect(await locks()).toBe(0)
+  await locker.close()
+  await admin.end()
+})

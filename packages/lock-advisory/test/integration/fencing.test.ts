@@ -1,0 +1,73 @@
+import { useDatabase } from '@x/testkit/vitest'
+import { describe, expect, it } from 'vitest'
+import { useLockers } from '../support/lockers.ts'
+import { lockAdvisory } from '../support/template.ts'
+
+describe('where the migration was run', () => {
+  const database = useDatabase({ template: lockAdvisory })
+  const createLocker = useLockers(database)
+
+  it('tokens come from the sequence by default, one for each statement, rising for each key', async () => {
+    const locker = createLocker({ fencing: undefined })
+    const locks = await Promise.all(['a', 'b', 'c'].map((key) => locker.acquire(key)))
+    expect(locker.capabilities.fencing).toBe('durable')
+    const [first] = locks
+    expect(new Set(locks.map((lock) => lock.fencingToken)).size).toBe(1)
+    expect(first?.fencingToken).toBeGreaterThan(2n ** 48n)
+    await Promise.all(locks.map((lock) => lock.release()))
+    const again = await createLocker({ fencing: undefined }).acquire('a')
+    expect(again.fencingToken).toBeGreaterThan(first?.fencingToken ?? 0n)
+    await again.release()
+  })
+
+  it('shared holders of one key in one statement get a token each', async () => {
+    const locker = createLocker({ fencing: 'sequence' })
+    await (await locker.acquire('warm')).release()
+    const locks = await Promise.all(Array.from({ length: 5 }, () => locker.acquire('key', { mode: 'shared' })))
+    const tokens = locks.map((lock) => lock.fencingToken)
+    expect(new Set(tokens).size).toBe(5)
+    expect(tokens).toEqual(tokens.toSorted())
+    await Promise.all(locks.map((lock) => lock.release()))
+  })
+
+  it('a try that gets nothing draws nothing', async () => {
+    const [holder, other] = [createLocker({ fencing: 'sequence' }), createLocker({ fencing: 'sequence' })]
+    const lock = await holder.acquire('key')
+    for (let times = 0; times < 20; times += 1) expect(await other.tryAcquire('key')).toBe(null)
+    const next = await other.acquire('another')
+    expect(next.fencingToken).toBe((lock.fencingToken ?? 0n) + 1n)
+    await Promise.all([lock.release(), next.release()])
+  })
+
+  it.each(['sequence', 'xid'] as const)(
+    'several keys at once, and the server’s queue, draw tokens too (%s)',
+    async (fencing) => {
+      const [one, other] = [createLocker({ fencing, wait: 'server' }), createLocker({ fencing, wait: 'server' })]
+      const locks = (await one.tryAcquireMany?.(['a', 'b'])) ?? []
+      const waiting = other.acquire('a')
+      const tokens = locks.map((lock) => lock.fencingToken)
+      expect(tokens[0]).toBe(tokens[1])
+      await Promise.all(locks.map((lock) => lock.release()))
+      const next = await waiting
+      expect(next.fencingToken).toBeGreaterThan(tokens[0] ?? 0n)
+      await next.release()
+    },
+  )
+})
+
+describe('where it was not', () => {
+  const database = useDatabase()
+  const createLocker = useLockers(database)
+
+  it('there are no tokens by default, and a sequence that was asked for is an error that says what to run', async () => {
+    const locker = createLocker({ fencing: undefined })
+    const lock = await locker.acquire('key')
+    expect(lock.fencingToken).toBe(null)
+    expect(locker.capabilities.fencing).toBe('none')
+    await lock.release()
+    await expect(createLocker({ fencing: 'sequence' }).acquire('key')).rejects.toMatchObject({
+      code: 'SCHEMA_MISSING',
+      message: expect.stringContaining('migrate()'),
+    })
+  })
+})
