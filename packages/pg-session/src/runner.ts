@@ -50,6 +50,9 @@ export interface Runner {
 
 const defaultTimeoutMs = 30_000
 
+/** How long a pool of our own waits for the server to answer a new connection. */
+const connectTimeoutMs = 5_000
+
 /** First pause after a conflict; doubled each time up to 32 times as much, and jittered by half. */
 const firstPauseMs = 4
 
@@ -169,7 +172,13 @@ class PoolRunner implements Runner {
     const { pool, connectionString, applicationName, logger } = this.#options
     if (pool !== undefined) return pool
     if (this.#ownPool === null) {
-      this.#ownPool = new pg.Pool({ connectionString, application_name: applicationName, allowExitOnIdle: true })
+      this.#ownPool = new pg.Pool({
+        connectionString,
+        application_name: applicationName,
+        allowExitOnIdle: true,
+        // An attempt that nobody answers would keep its place in the pool, and keep `end()` waiting, for ever.
+        connectionTimeoutMillis: connectTimeoutMs,
+      })
       // An idle client that loses its connection is replaced by the pool; without a listener it would end the process.
       this.#ownPool.on('error', (error) =>
         logger?.warn({ err: fromPgError(error, 'idle connection'), applicationName }, 'idle connection lost'),
