@@ -5,13 +5,20 @@ import { join } from 'node:path'
 import { type PackedPackage, packAll } from './packed.ts'
 
 /** What a published declaration may import. Anything else would name a private package or force a type on the user. */
-const allowedInTypes = /^(\.{1,2}\/|node:|@x\/lock-core(\/|$)|kysely$|@standard-schema\/spec$)/
+const allowedInTypes = /^(\.{1,2}\/|node:|@x\/lock-core(\/|$)|kysely$|@standard-schema\/spec$|zod$)/
+
+/** Examples in docstrings import what they like. */
+const withoutComments = (declaration: string): string => declaration.replace(/\/\*[\s\S]*?\*\//g, '')
 
 const privateNames = (contents: string): readonly string[] =>
   readdirSync(join(contents, 'dist'), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.d.ts'))
     .flatMap((file) =>
-      [...readFileSync(join(contents, 'dist', file), 'utf8').matchAll(/(?:from|import\()\s*['"]([^'"]+)['"]/g)]
+      [
+        ...withoutComments(readFileSync(join(contents, 'dist', file), 'utf8')).matchAll(
+          /(?:from|import\()\s*['"]([^'"]+)['"]/g,
+        ),
+      ]
         .map(([, specifier]) => specifier ?? '')
         .filter((specifier) => !allowedInTypes.test(specifier))
         .map((specifier) => `${file} names '${specifier}' in a published type`),

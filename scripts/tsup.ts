@@ -13,7 +13,7 @@ export const library = (entry: string[]): ReturnType<typeof defineConfig> =>
     format: 'esm',
     target: 'node22',
     platform: 'node',
-    dts: true,
+    dts: { resolve: [/^@x\/pg-session/, /^\.\.?\//] },
     sourcemap: true,
     clean: true,
     splitting: true,
