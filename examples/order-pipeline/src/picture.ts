@@ -40,11 +40,11 @@ const lagOf = ({ replicas }: Picture): string => {
 const roleOf = ({ process, status }: Replica): string => {
   if (process === 'killed' || process === 'ended' || status === null) return ''
   if (status.input !== 'leading') return status.input
-  return `${process === 'stopped' ? 'led' : 'LEADS'} in epoch ${status.epoch}`
+  return `${process === 'stopped' ? 'led' : 'LEADS'}, epoch ${status.epoch}`
 }
 
 const columns = (cells: readonly [string, string, string, string, string, string]): string => {
-  const widths = [9, 13, 10, 10, 33, 0]
+  const widths = [9, 12, 9, 9, 10]
   return `  ${cells.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('')}`.trimEnd()
 }
 
@@ -53,27 +53,30 @@ const replicaLines = (replicas: readonly Replica[]): string[] => {
   return replicas.map((replica) => {
     const { name, pid, process, status } = replica
     const runs = `${status?.jobRuns ?? 0}`
-    const line = columns([name, `pid ${pid}`, process, members.get(name) ?? '-', roleOf(replica), runs])
+    const line = columns([name, `pid ${pid}`, process, members.get(name) ?? '-', runs, roleOf(replica)])
     if (process === 'killed' || process === 'ended') return pc.dim(line)
     if (process === 'stopped') return pc.yellow(line)
     return status?.input === 'leading' ? pc.green(line) : line
   })
 }
 
-const summary = (picture: Picture): string => {
-  const { handled, handledPerSecond, load } = picture
-  const written = load
-    ? `${number(load.committed)} transactions committed, ${number(load.rolledBack)} rolled back`
-    : 'no load yet'
-  return `${number(handledPerSecond)} events/s  lag ${lagOf(picture)}  ${number(handled)} handled  (${written})`
+const feedSummary = (picture: Picture): string => {
+  const { handled, handledPerSecond } = picture
+  return `${number(handledPerSecond)} events/s  lag ${lagOf(picture)}  ${number(handled)} handled`
 }
+
+const loadSummary = ({ load }: Picture): string =>
+  load === null
+    ? 'no load yet'
+    : `${number(load.committed)} transactions committed, ${number(load.rolledBack)} rolled back`
 
 /** The picture as lines of text, without regard to where they are shown. */
 export const render = (picture: Picture): string[] => [
   '',
-  `  ${pc.bold(seconds(picture.elapsedMs).padStart(7))}  ${summary(picture)}`,
+  `  ${pc.bold(seconds(picture.elapsedMs).padStart(7))}  ${pc.bold(feedSummary(picture))}`,
+  `           ${loadSummary(picture)}`,
   '',
-  pc.dim(columns(['', '', 'process', 'member', 'feed', 'job runs'])),
+  pc.dim(columns(['', '', 'process', 'member', 'job runs', 'feed'])),
   ...replicaLines(picture.replicas),
 ]
 
@@ -84,5 +87,5 @@ export const renderLine = (picture: Picture): string => {
     state === 'up' ? name : `${name} (${state})`,
   )
   const leads = leader ? `${leader.name} leads in epoch ${leader.status?.epoch}` : 'nobody leads'
-  return `${seconds(picture.elapsedMs).padStart(7)}  ${summary(picture)}  ${leads}  members: ${members.join(' ')}`
+  return `${seconds(picture.elapsedMs).padStart(7)}  ${feedSummary(picture)}  ${leads}  members: ${members.join(' ')}  (${loadSummary(picture)})`
 }

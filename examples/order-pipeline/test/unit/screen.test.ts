@@ -37,8 +37,8 @@ describe('the picture', () => {
     const shown = plain(render(picture))
     expect(shown).toMatch(/6\.2 s {2}410 events\/s {2}lag 12 changes, 0\.0 s {2}12,345 handled/)
     expect(shown).toMatch(/node-1 +pid 11 +killed +-/)
-    expect(shown).toMatch(/node-2 +pid 12 +running +up +LEADS in epoch 5/)
-    expect(shown).toMatch(/node-3 +pid 13 +stopped +leaving +led in epoch 3 +7$/)
+    expect(shown).toMatch(/node-2 +pid 12 +running +up +0 +LEADS, epoch 5/)
+    expect(shown).toMatch(/node-3 +pid 13 +stopped +leaving +7 +led, epoch 3$/)
   })
 
   it('fits into one line of a log', () => {
