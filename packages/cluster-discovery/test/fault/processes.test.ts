@@ -92,15 +92,19 @@ describe('a stopped process', () => {
 })
 
 describe('a process whose clock is an hour off', () => {
-  it.each([3_600_000, -3_600_000])('is a member like any other (%d ms)', async (clockShiftMs) => {
+  it('is a member like any other, whichever way', async () => {
     await using cluster = newCluster()
     await cluster.join('a')
-    const shifted = await cluster.spawn('shifted', { clockShiftMs })
-    await cluster.agree(['a', 'shifted'])
+    const [early, late] = await Promise.all([
+      cluster.spawn('early', { clockShiftMs: -3_600_000 }),
+      cluster.spawn('late', { clockShiftMs: 3_600_000 }),
+    ])
+    await cluster.agree(['a', 'early', 'late'])
     await cluster.settle()
-    expect(cluster.downs()).toEqual([])
-    shifted.send({ do: 'close' })
-    await shifted.message((message) => message.kind === 'closed')
+    for (const shifted of [early, late]) {
+      shifted.send({ do: 'close' })
+      await shifted.message((message) => message.kind === 'closed')
+    }
     await cluster.agree(['a'])
     expect(cluster.downs()).toEqual([])
     await cluster.check()
