@@ -129,10 +129,11 @@ class LeaseLocker implements TableLocker {
       wake: (ticket) => this.#line.wake(ticket),
       resync: () => this.#line.resync(),
     })
+    this.#failover = new Failover(this.#store, { pollMs, afterFailover, logger })
     this.#line = new Line(
       this.#store,
       { sessionId, acquirer, pollMs, clockMarginMs },
-      { handOff: () => this.#handOff, wakeUps: this.#listening, logger },
+      { handOff: () => this.#handOff, wakeUps: this.#listening, failover: this.#failover, logger },
     )
     this.#handOff = new HandOff(this.#store, {
       sessionId,
@@ -145,7 +146,6 @@ class LeaseLocker implements TableLocker {
     this.#granting = new Granting(this.#store, { acquirer, clockMarginMs, afterFailover })
     this.#renewer = new Renewer(this.#store, logger)
     this.#releasing = new Releasing(this.#store, this.#handOff, logger)
-    this.#failover = new Failover(this.#store, { pollMs, afterFailover, logger })
     this.#admin = new Admin(this.#store, this.#handOff)
     this.#family = {
       logger,
@@ -348,6 +348,7 @@ class LeaseLocker implements TableLocker {
   async #attempt(request: GrantRequest): Promise<GrantOutcome> {
     const outcome = await this.#granting.attempt(request)
     if (outcome.kind === 'stalled') {
+      if ((await this.#failover.quietMs()) > 0) return outcome
       await this.#handOff.check(request.key)
       return this.#granting.attempt(request)
     }

@@ -1,6 +1,7 @@
 import type { LockMode, Logger } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow, systemClock, type Timer } from '@x/lock-core/adapter'
 import { plainArray, textArray } from '../array-literal.ts'
+import type { Failover } from '../failover.ts'
 import type { Acquirer } from '../granting.ts'
 import type { LockStore } from '../store.ts'
 import type { HandOff } from './hand-off.ts'
@@ -50,6 +51,7 @@ export class Line {
   readonly #settings: LineSettings
   readonly #handOff: () => HandOff
   readonly #wakeUps: WakeUps
+  readonly #failover: Failover
   readonly #logger: Logger | undefined
   readonly #waiters = new Map<string, Waiter>()
   readonly #perKey = new Map<string, number>()
@@ -60,6 +62,8 @@ export class Line {
   readonly #servedEarly = new Set<string>()
   #entering = 0
   #livesUntil = Number.NEGATIVE_INFINITY
+  /** The channel that the last heartbeat told. */
+  #announced: string | null = null
   #timer: Timer | null = null
   #polling: Promise<void> | null = null
   #closed = false
@@ -67,12 +71,13 @@ export class Line {
   constructor(
     store: LockStore,
     settings: LineSettings,
-    parts: { handOff: () => HandOff; wakeUps: WakeUps; logger: Logger | undefined },
+    parts: { handOff: () => HandOff; wakeUps: WakeUps; failover: Failover; logger: Logger | undefined },
   ) {
     this.#store = store
     this.#settings = settings
     this.#handOff = parts.handOff
     this.#wakeUps = parts.wakeUps
+    this.#failover = parts.failover
     this.#logger = parts.logger
     this.#entries = createCoalescer({ identityOf: (entry) => entry.key, run: (batch) => this.#enqueue(batch) })
     this.#looks = createCoalescer({ identityOf: (waiter) => waiter.ticket, run: (batch) => this.#look(batch) })
@@ -104,7 +109,8 @@ export class Line {
       this.#waiters.set(ticket, waiter)
       this.#perKey.set(entry.key, this.waiting(entry.key) + 1)
       if (this.#servedEarly.delete(ticket)) this.wake(ticket)
-      this.#pollIn(this.#interval())
+      // The listener may have come up between the heartbeat and the ticket: then nobody knows yet where to wake us.
+      this.#pollIn(this.#wakeUps.channel === this.#announced ? this.#interval() : 0)
       return waiter
     } finally {
       this.#entering -= 1
@@ -181,12 +187,12 @@ export class Line {
   async #beat(): Promise<void> {
     const startedAt = monotonicNow()
     const livesForMs = this.#livesForMs()
-    await this.#store.query(
-      this.#store.statements.beat,
-      [this.#settings.sessionId, this.#wakeUps.channel, livesForMs],
-      { bypassPolicy: true },
-    )
+    const { channel } = this.#wakeUps
+    await this.#store.query(this.#store.statements.beat, [this.#settings.sessionId, channel, livesForMs], {
+      bypassPolicy: true,
+    })
     this.#livesUntil = startedAt + livesForMs
+    this.#announced = channel
   }
 
   #interval(): number {
@@ -298,13 +304,17 @@ export class Line {
         freeInMs[index] = Math.max(0, Number(freeIn))
       }
     }
-    for (const key of due) {
-      this.#handOff()
-        .check(key)
-        .catch((error: unknown) =>
-          this.#logger?.warn({ err: error, key }, 'a free lock could not be handed off; trying again'),
-        )
-    }
+    if (due.size > 0) void this.#handOffDue(due)
     return freeInMs
+  }
+
+  /** Nothing is handed off before somebody has noticed a failover. */
+  async #handOffDue(keys: ReadonlySet<string>): Promise<void> {
+    try {
+      if ((await this.#failover.quietMs()) > 0) return
+      await Promise.all([...keys].map((key) => this.#handOff().check(key)))
+    } catch (error) {
+      this.#logger?.warn({ err: error }, 'a free lock could not be handed off; trying again')
+    }
   }
 }

@@ -17,6 +17,13 @@ it('after promotion of a standby that missed grants nothing is granted for a ttl
   await (await old.acquire('free')).release()
   await servers.caughtUp()
 
+  // A holder and its waiter that will be gone: all that is left of them on the new primary is a line.
+  const ghosts = createTableLocker({ connectionString: primary.url, ttlMs, wakeUps: 'poll', pollMs: 100 })
+  await ghosts.acquire('lined', { ttlMs: 500, renew: 'manual' })
+  const ghost = ghosts.acquire('lined').catch(() => {})
+  await expect.poll(async () => (await ghosts.status('lined')).waiters).toBe(1)
+  await servers.caughtUp()
+
   // The standby hears of none of these.
   replication.blackHole()
   const missed = await old.acquire('free')
@@ -25,6 +32,8 @@ it('after promotion of a standby that missed grants nothing is granted for a ttl
   await servers.promote()
 
   await using successor = createTableLocker({ connectionString: standby.url, ttlMs, pollMs: 100 })
+  // The first to come after the failover meets a line.
+  expect(await successor.tryAcquire('lined')).toBeNull()
   // Free as far as the new primary knows; its holder still believes in it.
   expect(await successor.tryAcquire('free')).toBeNull()
   expect(missed.isHeld()).toBe(true)
@@ -40,10 +49,13 @@ it('after promotion of a standby that missed grants nothing is granted for a ttl
   expect(next.fencingToken).toBeGreaterThan(last.fencingToken ?? 0n)
   const counted = await successor.acquire('counted')
   expect(counted.fencingToken).toBeGreaterThan(last.fencingToken ?? 0n)
+  await (await successor.acquire('lined')).release()
   // What the standby did hear of was respected to its end.
   expect(kept.isHeld()).toBe(false)
   await (await successor.acquire('kept')).release()
 
+  await ghosts.close()
+  await ghost
   await old.close().catch(() => {})
   pool.on('error', () => {})
   await pool.end()

@@ -1,0 +1,136 @@
+import { useDatabase } from '@x/testkit/vitest'
+import { describe, expect, it } from 'vitest'
+import { createTableLocker, type TableLocker } from '../../src/index.ts'
+import { countingPool } from '../support/counting-pool.ts'
+import { lockTable } from '../support/template.ts'
+
+const database = useDatabase({ template: lockTable })
+
+const waiters = (locker: TableLocker, key: string, count: number): Promise<void> =>
+  expect.poll(async () => (await locker.status(key)).waiters, { timeout: 20_000 }).toBe(count)
+
+describe('the line', () => {
+  it('costs the releaser and the next holder as many statements with 200 waiters as with 2', async () => {
+    const counts: string[] = []
+    for (const count of [2, 20, 200]) {
+      const key = `line/${count}`
+      const counted = countingPool(database.pool({ max: 4 }))
+      // Far from any poll, so that what is counted is the hand-offs.
+      const options = { pool: counted.pool, listen: database.url, pollMs: 60_000, claimMs: 30_000, ttlMs: 60_000 }
+      await using first = createTableLocker(options)
+      await using second = createTableLocker(options)
+      const lock = await first.acquire(key)
+      const order: number[] = []
+      const handOffs = 2
+      let resolveEnough = (): void => {}
+      const enough = new Promise<void>((resolve) => {
+        resolveEnough = resolve
+      })
+      const rest = new AbortController()
+      const waits: Promise<unknown>[] = []
+      for (let place = 0; place < count; place += 1) {
+        const locker = place % 2 === 0 ? second : first
+        waits.push(
+          locker.acquire(key, { signal: rest.signal, renew: 'manual' }).then(
+            async (next) => {
+              order.push(place)
+              if (order.length === handOffs) resolveEnough()
+              else await next.release()
+            },
+            () => {},
+          ),
+        )
+        await waiters(first, key, place + 1)
+      }
+      counted.reset()
+      await lock.release()
+      await enough
+      await expect.poll(() => counted.byName().lock_renew).toBe(handOffs)
+      counts.push(JSON.stringify(counted.byName()))
+      expect(order).toEqual([0, 1])
+      rest.abort()
+      await Promise.all(waits)
+      await first.forceRelease(key, { immediate: true })
+    }
+    // For each hand-off, whatever the line: a release that finds a line, the hand-off, the confirmation, the renewal.
+    const expected = JSON.stringify({ lock_hand_off: 2, lock_look: 2, lock_release: 2, lock_renew: 2 })
+    expect(counts).toEqual([expected, expected, expected])
+  })
+
+  it('wakes the process whose turn it is, and no other', async () => {
+    await using first = createTableLocker({ connectionString: database.url })
+    await using second = createTableLocker({ connectionString: database.url, pollMs: 30_000 })
+    await using third = createTableLocker({ connectionString: database.url, pollMs: 30_000 })
+    const lock = await first.acquire('wake')
+    const next = second.acquire('wake')
+    await waiters(first, 'wake', 1)
+    const last = third.acquire('wake')
+    await waiters(first, 'wake', 2)
+    const { rows } = await database
+      .pool()
+      .query('SELECT DISTINCT channel FROM coordination.lock_sessions WHERE channel IS NOT NULL')
+    expect(rows.length).toBeGreaterThanOrEqual(1)
+    // Long before any poll.
+    await lock.release()
+    await (await next).release()
+    await (await last).release()
+  })
+
+  it('passes over a head that does not confirm, and over one whose session lapsed, and deletes their tickets', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, pollMs: 50, claimMs: 300 })
+    const lock = await locker.acquire('dead')
+    const client = await database.client()
+    // Two waiters of processes that are gone: one whose session lives on for a while, one whose session has lapsed.
+    await client.query(
+      `INSERT INTO coordination.lock_sessions (session_id, expires_at)
+       VALUES ('silent', now() + interval '1 minute'), ('lapsed', now() - interval '1 second')`,
+    )
+    for (const session of ['lapsed', 'silent']) {
+      await client.query(
+        `WITH numbered AS (UPDATE coordination.locks SET line = nextval('coordination.lock_tickets') WHERE key = 'dead' RETURNING line)
+         INSERT INTO coordination.lock_waiters (key, ticket, session_id, owner, shared) SELECT 'dead', line, $1::text, 'owner-' || $1::text, false FROM numbered`,
+        [session],
+      )
+    }
+    const waiting = locker.acquire('dead')
+    await waiters(locker, 'dead', 2)
+    await lock.release()
+    expect((await locker.status('dead')).sessionId).toBe('owner-silent')
+    const next = await waiting
+    expect(next.isHeld()).toBe(true)
+    const { rows } = await client.query(
+      `SELECT count(*)::int AS tickets FROM coordination.lock_waiters WHERE key = 'dead'`,
+    )
+    expect(rows).toEqual([{ tickets: 0 }])
+    await next.release()
+    await client.end()
+  })
+
+  it('a line of the dead before a free key does not keep a newcomer out', async () => {
+    await using locker = createTableLocker({ connectionString: database.url })
+    await database.pool().query(
+      `INSERT INTO coordination.locks (key, is_acquired, session_id, fencing_token, expires_at, line)
+       VALUES ('ghosts', true, 'ghost', 1, now() - interval '1 minute', 7)`,
+    )
+    await database
+      .pool()
+      .query(
+        `INSERT INTO coordination.lock_waiters (key, ticket, session_id, owner, shared) VALUES ('ghosts', 7, 'nobody', 'nobody', false)`,
+      )
+    const lock = await locker.tryAcquire('ghosts')
+    expect(lock?.isHeld()).toBe(true)
+    await lock?.release()
+  })
+
+  it('a session that lapsed enters again and is served', async () => {
+    await using holder = createTableLocker({ connectionString: database.url })
+    await using waiter = createTableLocker({ connectionString: database.url, pollMs: 100 })
+    const lock = await holder.acquire('lapse')
+    const waiting = waiter.acquire('lapse')
+    await waiters(holder, 'lapse', 1)
+    await database.pool().query(`DELETE FROM coordination.lock_waiters WHERE key = 'lapse'`)
+    await waiters(holder, 'lapse', 1)
+    await lock.release()
+    await (await waiting).release()
+  })
+})

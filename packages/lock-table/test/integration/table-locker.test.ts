@@ -1,0 +1,211 @@
+import { createSemaphore } from '@x/lock-core'
+import { useDatabase } from '@x/testkit/vitest'
+import { Kysely, PostgresDialect } from 'kysely'
+import { describe, expect, it } from 'vitest'
+import { checkFence, createTableLocker } from '../../src/index.ts'
+import { migrate } from '../../src/migrations.ts'
+import { countingPool } from '../support/counting-pool.ts'
+import { lockTable } from '../support/template.ts'
+
+const database = useDatabase({ template: lockTable })
+const poll = { wakeUps: 'poll', pollMs: 50 } as const
+
+describe('a try for a key that is held', () => {
+  it('writes nothing, however often', async () => {
+    // Backends report what they wrote when they end: the one that writes the row, and later those that try for it.
+    const writer = await database.client()
+    await writer.query(
+      `INSERT INTO coordination.locks (key, is_acquired, session_id, fencing_token, expires_at)
+       VALUES ('contended', true, 'holder', 1, now() + interval '1 hour')`,
+    )
+    await writer.end()
+    const admin = await database.client()
+    const written = async (): Promise<unknown> => {
+      const { rows } = await admin.query(
+        `SELECT l.xmin::text, l.xmax::text, s.n_tup_ins::int, s.n_tup_upd::int, s.n_tup_del::int
+         FROM coordination.locks l, pg_stat_user_tables s
+         WHERE l.key = 'contended' AND s.schemaname = 'coordination' AND s.relname = 'locks'`,
+      )
+      return rows[0]
+    }
+    const untouched = { xmin: expect.any(String), xmax: '0', n_tup_ins: 1, n_tup_upd: 0, n_tup_del: 0 }
+    await expect.poll(written).toEqual(untouched)
+    const before = await written()
+    const locker = createTableLocker({ connectionString: database.url })
+    for (let time = 0; time < 50; time += 1) expect(await locker.tryAcquire('contended')).toBeNull()
+    expect(await locker.tryAcquireMany?.(['contended', 'beside'])).toBeNull()
+    await locker.close()
+    expect(await written()).toEqual(before)
+    await admin.end()
+  })
+})
+
+describe('statements', () => {
+  it('a thousand callers share a few, and ten thousand leases share one renewal', async () => {
+    const counted = countingPool(database.pool({ max: 4 }))
+    await using locker = createTableLocker({ pool: counted.pool, ...poll })
+    await (await locker.acquire('warm')).release()
+    counted.reset()
+    const locks = await Promise.all(Array.from({ length: 1_000 }, (_, index) => locker.acquire(`many/${index}`)))
+    expect(counted.statements()).toBeLessThanOrEqual(3)
+    counted.reset()
+    await Promise.all(locks.map((lock) => lock.release()))
+    expect(counted.statements()).toBeLessThanOrEqual(3)
+    const leases = await Promise.all(
+      Array.from({ length: 10_000 }, (_, index) => locker.acquire(`lease/${index}`, { ttlMs: 6_000 })),
+    )
+    counted.reset()
+    await expect.poll(() => counted.statements(), { timeout: 10_000 }).toBeGreaterThan(0)
+    expect(counted.statements()).toBe(1)
+    expect(leases.every((lock) => lock.isHeld())).toBe(true)
+    await Promise.all(leases.map((lock) => lock.release()))
+  })
+
+  it('are committed durably where it counts, whatever the setting of the role', async () => {
+    const admin = await database.client()
+    await admin.query(`
+      CREATE TABLE coordination.commits (what text, setting text);
+      CREATE FUNCTION coordination.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO coordination.commits VALUES (TG_TABLE_NAME || ' ' || TG_OP, current_setting('synchronous_commit'));
+        RETURN NULL;
+      END $$;
+      CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON coordination.locks DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION coordination.note();
+      CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON coordination.lock_sessions DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION coordination.note();`)
+    try {
+      const noted = async (): Promise<readonly unknown[]> =>
+        (await admin.query('DELETE FROM coordination.commits RETURNING what, setting')).rows
+      const pool = database.pool({ options: '-c synchronous_commit=local' })
+      await using locker = createTableLocker({ pool, ...poll })
+      await using other = createTableLocker({ pool, ...poll })
+      const lock = await locker.acquire('durable')
+      expect(await noted()).toEqual([{ what: 'locks INSERT', setting: 'on' }])
+      await lock.refresh()
+      expect(await noted()).toEqual([{ what: 'locks UPDATE', setting: 'on' }])
+      const waiting = other.acquire('durable')
+      await expect.poll(async () => (await locker.status('durable')).waiters).toBe(1)
+      for (const row of await noted()) expect(row).toMatchObject({ setting: 'off' })
+      await lock.release()
+      expect((await noted()).filter((row) => row !== null)).toContainEqual({ what: 'locks UPDATE', setting: 'on' })
+      await (await waiting).release()
+    } finally {
+      await admin.query(`DROP TRIGGER note ON coordination.locks; DROP TRIGGER note ON coordination.lock_sessions`)
+      await admin.end()
+    }
+  })
+})
+
+describe('what operators do', () => {
+  it('lists keys by prefix, holder and state', async () => {
+    await using locker = createTableLocker({
+      connectionString: database.url,
+      acquirer: { name: 'lister', address: '10.1.1.1' },
+    })
+    const held = await locker.acquire('list/a', { metadata: { job: 'night' } })
+    const shared = [
+      await locker.acquire('list/b', { mode: 'shared' }),
+      await locker.acquire('list/b', { mode: 'shared' }),
+    ]
+    await (await locker.acquire('list/c')).release()
+    const all = await locker.list({ prefix: 'list/' })
+    expect(all.map(({ key, isAcquired, mode }) => [key, isAcquired, mode])).toEqual([
+      ['list/a', true, 'exclusive'],
+      ['list/b', true, 'shared'],
+      ['list/c', false, null],
+    ])
+    expect(all[0]).toMatchObject({
+      acquirerName: 'lister',
+      acquirerAddress: '10.1.1.1',
+      metadata: { job: 'night' },
+      fencingToken: held.fencingToken,
+    })
+    expect(all[1]?.holders.map((holder) => holder.sessionId)).toEqual(shared.map((lock) => lock.sessionId))
+    expect((await locker.list({ prefix: 'list/', isAcquired: false })).map(({ key }) => key)).toEqual(['list/c'])
+    expect((await locker.list({ prefix: 'list/', acquirerName: 'lister' })).map(({ key }) => key)).toEqual([
+      'list/a',
+      'list/b',
+    ])
+    expect((await locker.list({ prefix: 'list/', limit: 1 })).map(({ key }) => key)).toEqual(['list/a'])
+    for (const lock of [held, ...shared]) await lock.release()
+  })
+
+  it('forceRelease refuses the next renewal, and the key is free when the lease would have ended', async () => {
+    await using locker = createTableLocker({ connectionString: database.url })
+    await using other = createTableLocker({ connectionString: database.url, pollMs: 50 })
+    for (const mode of ['exclusive', 'shared'] as const) {
+      const key = `force/${mode}`
+      const lock = await locker.acquire(key, { mode, ttlMs: 1_500 })
+      expect(await other.forceRelease(key)).toBe(true)
+      expect(await other.tryAcquire(key)).toBeNull()
+      const next = await other.acquire(key)
+      expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: 'forced' })
+      await next.release()
+      expect(await other.forceRelease(key)).toBe(false)
+    }
+  })
+
+  it('forceRelease at once gives the key to the next in line', async () => {
+    await using locker = createTableLocker({ connectionString: database.url })
+    await using other = createTableLocker({ connectionString: database.url, ...poll })
+    const lock = await locker.acquire('force/now', { ttlMs: 60_000, renew: 'manual' })
+    const waiting = other.acquire('force/now')
+    await expect.poll(async () => (await locker.status('force/now')).waiters).toBe(1)
+    expect(await other.forceRelease('force/now', { immediate: true })).toBe(true)
+    const next = await waiting
+    expect(next.fencingToken).toBeGreaterThan(lock.fencingToken ?? 0n)
+    await expect(lock.release()).rejects.toMatchObject({ code: 'LOCK_NOT_HELD' })
+    expect(next.isHeld()).toBe(true)
+    await next.release()
+  })
+
+  it('prune deletes what has been free for long, never what is held; tokens go on rising', async () => {
+    await using locker = createTableLocker({ connectionString: database.url })
+    const held = await locker.acquire('prune/held')
+    const free = await locker.acquire('prune/free')
+    await free.release()
+    expect(await locker.prune(3_600_000)).toBe(0)
+    expect(await locker.prune(0)).toBeGreaterThanOrEqual(1)
+    expect((await locker.list({ prefix: 'prune/' })).map(({ key }) => key)).toEqual(['prune/held'])
+    expect(held.isHeld()).toBe(true)
+    const again = await locker.acquire('prune/free')
+    expect(again.fencingToken).toBeGreaterThan(free.fencingToken ?? 0n)
+    await again.release()
+    await held.release()
+    await expect(locker.prune(-1)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' })
+  })
+})
+
+describe('on top of it', () => {
+  it('a semaphore admits as many as it has permits', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, ...poll })
+    const semaphore = createSemaphore({ locker, key: 'permits', permits: 2 })
+    const [one, two] = [await semaphore.acquire(), await semaphore.acquire()]
+    expect(await semaphore.tryAcquire()).toBeNull()
+    await one.release()
+    await (await semaphore.acquire()).release()
+    await two.release()
+  })
+
+  it('checkFence guards a pg and a Kysely transaction, also on another database', async () => {
+    await using locker = createTableLocker({ connectionString: database.url })
+    const elsewhere = await database.another()
+    const first = await locker.acquire('fenced')
+    await first.release()
+    const second = await locker.acquire('fenced')
+    const pool = elsewhere.pool()
+    const kysely = new Kysely<object>({ dialect: new PostgresDialect({ pool }) })
+    const guard = (token: bigint | null) =>
+      kysely.transaction().execute((trx) => checkFence(trx, { resource: 'fenced', token: token ?? 0n }))
+    await guard(second.fencingToken)
+    await expect(guard(first.fencingToken)).rejects.toMatchObject({ code: 'STALE_FENCE' })
+    await second.release()
+  })
+
+  it('without the migration says so, and what to do', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, schema: 'not_there' })
+    await expect(locker.acquire('key')).rejects.toMatchObject({ code: 'SCHEMA_MISSING' })
+    await migrate(database.pool(), { schema: 'not_there' })
+    await (await locker.acquire('key')).release()
+  })
+})
