@@ -17,25 +17,29 @@ const wanted = createHash('sha256')
   .update(readFileSync(join(root, 'pnpm-lock.yaml')))
   .digest('hex')
 
-/** Parent and process group of a process, where the system tells (Linux). */
+/** Parent and command of a process, where the system tells (Linux). */
 const familyOf = (pid) => {
   try {
-    const [, parent, group] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ').map(Number)
-    return { parent, group }
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return {
+      parent: Number(stat.split(') ').at(-1).split(' ')[1]),
+      command: readFileSync(`/proc/${pid}/cmdline`, 'utf8'),
+    }
   } catch {
     return null
   }
 }
 
-/** Our ancestors within this job: npm, its shell. One of them killed means that nobody waits for us any more. */
+/** Who waits for us: npm and the shells that it put in between. When one of them is gone, nobody waits any more. */
 const ancestors = () => {
-  const chain = []
-  const self = familyOf(process.pid)
-  for (let family = self; family && family.parent > 1; family = familyOf(family.parent)) {
-    if (chain.length > 0 && family.group !== self.group) break
+  const chain = [process.ppid]
+  for (let family = familyOf(process.ppid); family; family = familyOf(family.parent)) {
+    const starter = familyOf(family.parent)
+    // Beyond npm is somebody's terminal or script, which may well end before us.
+    if (!family.command.includes('with-toolchain') || !starter || !/npm|with-toolchain/.test(starter.command)) break
     chain.push(family.parent)
   }
-  return chain.length > 0 ? chain.join() : String(process.ppid)
+  return chain.join()
 }
 
 /** Runs a command to its end; signals pass on to it, and it ends when our parents do. */

@@ -45,7 +45,9 @@ export const primaryWithStandby = async (options: PrimaryWithStandbyOptions = {}
     standby,
     replication,
     async caughtUp() {
-      const written = await value(primary.url, 'SELECT pg_current_wal_insert_lsn()::text')
+      // A commit that is flushed, and with it whatever was written before: nothing else would send that on for seconds.
+      await value(primary.url, `SELECT pg_logical_emit_message(true, 'testkit', 'caught up?')`)
+      const written = await value(primary.url, 'SELECT pg_current_wal_lsn()::text')
       await eventually(() => value(standby.url, 'SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn', [written]), {
         deadlineMs: 20_000,
         what: 'the standby to catch up',
