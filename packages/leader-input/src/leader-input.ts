@@ -314,8 +314,8 @@ async function acquireLead(
     return await locker.acquire(options.lockKey, {
       signal,
       metadata: { input: options.name },
-      // Locks without leases live as long as their session, which is as good as can be.
-      ...(locker.capabilities.lease ? { ttlMs: options.takeoverMs } : {}),
+      // Other locks live as long as their session or process, which is as good as can be.
+      ...(locker.capabilities.lease && locker.capabilities.crossProcess ? { ttlMs: options.takeoverMs } : {}),
     })
   } catch (error) {
     if (!hasErrorCode(error, 'CLOSED')) throw error

@@ -148,6 +148,19 @@ export class Term<DB> {
     this.#cursor = cursor
   }
 
+  /** Keeps a lease of a locker that does not renew one whose ttl it was given; of the others nothing is ever so far gone. */
+  async keepLease(): Promise<void> {
+    if (this.#lock.remainingMs() < this.#lock.ttlMs / 2) await this.#lock.refresh()
+  }
+
+  /** @throws {FencedError} when the cursor is not where this term left it: it is read anew by the next one */
+  async assertUnmoved(): Promise<void> {
+    const [row] = await (await this.connection()).rows(this.parts.log.revision, [this.options.name])
+    if (String(row?.[0]) !== String(this.epoch) || String(row?.[1]) !== String(this.#stored.revision)) {
+      throw new FencedError(`input ${this.options.name}: epoch ${this.epoch} is over, or somebody moved the cursor`)
+    }
+  }
+
   /** Makes the database agree without a batch. */
   async store(): Promise<void> {
     const connection = await this.connection()

@@ -58,6 +58,8 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
     },
     async whenDue() {
       if (performance.now() < dueAt) return
+      await term.keepLease()
+      await term.assertUnmoved()
       await takeIn(await findDriftWhileRunning(await term.connection(), parts.capture, options))
       const [wanted] = await (await term.connection()).rows(term.parking.replayWanted, [options.name])
       if (wanted?.[0] === 'true') await replayParked(term)

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConfigurationError, PrivilegeError } from '@x/lock-core'
 import { sqlStateOf } from '@x/pg-session'
+import { readableTable } from '../backfill/chunk.ts'
 import type { Connection, Connections } from '../connections.ts'
 import type { ResolvedOptions } from '../options.ts'
 import type { CaptureStatements } from './statements.ts'
@@ -37,6 +38,11 @@ export async function install(
   })
   if (tables.length === 0)
     throw new ConfigurationError('option tables: the patterns match no table', { option: 'tables' })
+  if (options.backfillChunk !== null) {
+    await connections.use(async (connection) => {
+      for (const { location, keyColumns } of tables) await readableTable(connection, location, keyColumns)
+    })
+  }
   await createCursor(connections, statements, options, report)
   const fresh: string[] = []
   for (const table of tables) {

@@ -1,5 +1,5 @@
 import { quoteIdentifier, type Statement } from '@x/pg-session'
-import { drawn } from '../log/statements.ts'
+import { currentLineage, drawn } from '../log/statements.ts'
 
 /** The statements of installing, looking after, and taking away capture. */
 export interface CaptureStatements {
@@ -129,7 +129,7 @@ export function captureStatements(schema: string): CaptureStatements {
       name: 'input_create_cursor',
       text: `
         INSERT INTO ${at}.cursors (name, snap_prev, lo, lineage, system_identifier, max_rows, max_age_ms)
-        SELECT $1, pg_current_snapshot(), $2::bigint, coalesce((SELECT max(lineage) FROM ${at}.cursors), 1), s.system_identifier, $3::bigint, $4::bigint
+        SELECT $1, pg_current_snapshot(), $2::bigint, (${currentLineage(schema)}), s.system_identifier, $3::bigint, $4::bigint
           FROM pg_control_system() s
          -- ON CONFLICT alone would wait for whoever is updating the row: the batch of a leader that may stand still.
          WHERE NOT EXISTS (SELECT FROM ${at}.cursors WHERE name = $1)

@@ -29,7 +29,7 @@ export async function rebase(
     try {
       return await connections.transaction(async (connection) => {
         await connection.run(`SET LOCAL lock_timeout = 500; ${statements.lockLog}`)
-        const [cursor] = await connection.rows(statements.lineages, [name, statements.logName])
+        const [cursor] = await connection.rows(statements.lineages, [name])
         if (cursor === undefined) throw notInstalled(name)
         const [own, newest] = [Number(cursor[0]), Number(cursor[1])]
         // Several inputs share the log: the first of them begins the new lineage, the others follow.

@@ -1,4 +1,4 @@
-import { quoteIdentifier, type Statement } from '@x/pg-session'
+import { quoteIdentifier, quoteLiteral, type Statement } from '@x/pg-session'
 
 /** The statements that read the log and move the cursor. */
 export interface LogStatements {
@@ -12,6 +12,8 @@ export interface LogStatements {
   readonly columnTypes: Statement
   /** The cursor as it stands. Parameters: name. */
   readonly readCursor: Statement
+  /** Whether somebody has moved the cursor by hand, or taken the lead. Parameters: name. */
+  readonly revision: Statement
   /** Makes a leader by its lock's token, unless a later leader was here. Parameters: name, token. */
   readonly claimByToken: Statement
   /** Makes a leader without a token: the epoch after the last. Parameters: name. */
@@ -32,7 +34,6 @@ export interface LogStatements {
   readonly adoptServer: Statement
   /** Nobody writes to the log until the end of the transaction. */
   readonly lockLog: string
-  readonly logName: string
   /** The cursor's lineage, and the one that is being written. Parameters: name. */
   readonly lineages: Statement
   /** Puts what this server has written since the restore into the next lineage. Parameters: lineage. */
@@ -52,10 +53,15 @@ const cursorColumns = `
   array_to_string(own_xids, ','), lineage::text, gap_from::text, gap_to::text, backfill::text,
   (system_identifier = (SELECT c.system_identifier FROM pg_control_system() c))::text`
 
+/** The lineage that is being written: the default of the log's column. */
+export const currentLineage = (schema: string): string => `
+  SELECT pg_get_expr(d.adbin, d.adrelid)::int FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+   WHERE d.adrelid = ${quoteLiteral(`${quoteIdentifier(schema)}.changes`)}::regclass AND a.attname = 'lineage'`
+
 export function logStatements(schema: string): LogStatements {
   const at = quoteIdentifier(schema)
-  const fresh = `revision = revision + 1, moved_at = clock_timestamp(), snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL,
-                    own_xids = '{}', gap_from = NULL, gap_to = NULL`
+  const fresh = `revision = revision + 1, moved_at = clock_timestamp(), own_xids = '{}', gap_from = NULL, gap_to = NULL`
+  const unpinned = 'snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL'
   const columns = 'c.seq, c.xid, c.relation, c.operation, c.key, c.old_key, c.before, c.after, c.at'
   return {
     probe: {
@@ -116,6 +122,10 @@ export function logStatements(schema: string): LogStatements {
                         AND (t.oid < 16384 OR t.typtype <> 'b'))::text
           FROM made_of m JOIN pg_type t ON t.oid = m.type GROUP BY m.relation, m.place, m.name ORDER BY m.relation, m.place`,
     },
+    revision: {
+      name: 'input_revision',
+      text: `SELECT epoch::text, revision::text FROM ${at}.cursors WHERE name = $1`,
+    },
     readCursor: {
       name: 'input_read_cursor',
       text: `SELECT ${cursorColumns} FROM ${at}.cursors WHERE name = $1`,
@@ -147,11 +157,11 @@ export function logStatements(schema: string): LogStatements {
     },
     seekNow: {
       name: 'input_seek_now',
-      text: `UPDATE ${at}.cursors SET ${fresh}, snap_prev = pg_current_snapshot(), lo = $2 WHERE name = $1 RETURNING 1`,
+      text: `UPDATE ${at}.cursors SET ${fresh}, ${unpinned}, snap_prev = pg_current_snapshot(), lo = $2 WHERE name = $1 RETURNING 1`,
     },
     seekStart: {
       name: 'input_seek_start',
-      text: `UPDATE ${at}.cursors SET ${fresh}, snap_prev = '3:3:', lo = 0 WHERE name = $1 RETURNING 1`,
+      text: `UPDATE ${at}.cursors SET ${fresh}, ${unpinned}, snap_prev = '3:3:', lo = 0 WHERE name = $1 RETURNING 1`,
     },
     seekNumber: {
       name: 'input_seek_number',
@@ -167,13 +177,11 @@ export function logStatements(schema: string): LogStatements {
               WHERE name = $1 RETURNING 1`,
     },
     lockLog: `LOCK TABLE ${at}.changes IN ACCESS EXCLUSIVE MODE`,
-    logName: `${at}.changes`,
     lineages: {
       name: 'input_lineages',
       text: `
         SELECT c.lineage,
-               (SELECT pg_get_expr(d.adbin, d.adrelid)::int FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-                 WHERE d.adrelid = $2::regclass AND a.attname = 'lineage')
+               (${currentLineage(schema)})
           FROM ${at}.cursors c WHERE c.name = $1 FOR UPDATE`,
     },
     splitLineage: {
