@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { fromPgError } from './sqlstate.ts'
 
 /** How long a polite end may take before the socket is destroyed: a dead line never answers. */
-const goodbyeMs = 1_000
+export const goodbyeMs = 1_000
 
 /**
  * Connects a client whose errors cannot crash the process.

@@ -26,6 +26,7 @@ export {
 } from './listener.ts'
 export { checkSchema, createMigrations, migrate, type PackageMigrations } from './migrate.ts'
 export { renderMigration } from './migration.ts'
+export { type OwnPool, openPool } from './own-pool.ts'
 export { isLostName, preparedName } from './prepared-name.ts'
 export {
   createRunner,

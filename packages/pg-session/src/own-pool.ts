@@ -1,26 +1,44 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import type { Logger } from '@x/lock-core'
 import pg from 'pg'
+import { destroyClient, goodbyeMs } from './client.ts'
+import { fromPgError } from './sqlstate.ts'
 
-/** How long the server may take to hang up after our goodbye, milliseconds. */
-const goodbyeMs = 1_000
-
-/**
- * A pool that we opened. `pg` says goodbye and then waits for the server to hang up; behind a half-open line that never
- * happens, and whoever closes a locker would wait for ever. So after a second the sockets are closed on this side.
- */
-export class OwnPool {
+/** A pool that we opened, and that ends in time whatever the line is like. */
+export interface OwnPool {
   readonly pool: pg.Pool
-  readonly #clients = new Set<pg.PoolClient>()
+  /** Waits for clients that are out; the others get a second to say goodbye. Resolves when no socket is left. */
+  end(): Promise<void>
+}
 
-  constructor(config: pg.PoolConfig) {
-    this.pool = new pg.Pool(config)
-    this.pool.on('connect', (client) => this.#clients.add(client))
+export function openPool(settings: pg.PoolConfig, logger: Logger | undefined): OwnPool {
+  const open = new Map<pg.Client, Promise<void>>()
+  // From its birth: one that hangs while it connects is known to the pool alone, which waits for it for ever.
+  class RememberedClient extends pg.Client {
+    constructor(config?: string | pg.ClientConfig) {
+      super(config)
+      const { promise, resolve } = Promise.withResolvers<void>()
+      open.set(this, promise)
+      this.once('end', () => {
+        open.delete(this)
+        resolve()
+      })
+    }
   }
-
-  async end(): Promise<void> {
-    const clients = [...this.#clients]
-    const gone = Promise.all(clients.map((client) => new Promise((resolve) => client.once('end', resolve))))
-    void gone
-    await this.pool.end()
+  const pool = new pg.Pool({ allowExitOnIdle: true, ...settings, Client: RememberedClient })
+  // An idle client that loses its connection is replaced by the pool; without a listener it would end the process.
+  pool.on('error', (error) => logger?.warn({ err: fromPgError(error, 'idle connection') }, 'idle connection lost'))
+  return {
+    pool,
+    async end() {
+      const timer = setTimeout(() => {
+        for (const client of open.keys()) destroyClient(client)
+      }, goodbyeMs)
+      try {
+        await pool.end()
+        await Promise.all(open.values())
+      } finally {
+        clearTimeout(timer)
+      }
+    },
   }
 }

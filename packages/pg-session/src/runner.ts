@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ClosedError, ConfigurationError, type Logger, type PgPool, type Policy } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
-import pg from 'pg'
 import { BorrowedClient, type Limit } from './borrowed-client.ts'
+import { type OwnPool, openPool } from './own-pool.ts'
 import { isLostName } from './prepared-name.ts'
-import { fromPgError, isConflict } from './sqlstate.ts'
+import { isConflict } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
 export interface RunnerOptions {
@@ -73,7 +73,7 @@ export function createRunner(options: RunnerOptions): Runner {
 
 class PoolRunner implements Runner {
   readonly #options: RunnerOptions
-  #ownPool: pg.Pool | null = null
+  #ownPool: OwnPool | null = null
   /** Named statements pay one parse a connection; behind a transaction pooler they fail, and then they are not used. */
   #named = true
   #inFlight = 0
@@ -171,20 +171,11 @@ class PoolRunner implements Runner {
   #pool(): PgPool {
     const { pool, connectionString, applicationName, logger } = this.#options
     if (pool !== undefined) return pool
-    if (this.#ownPool === null) {
-      this.#ownPool = new pg.Pool({
-        connectionString,
-        application_name: applicationName,
-        allowExitOnIdle: true,
-        // An attempt that nobody answers would keep its place in the pool, and keep `end()` waiting, for ever.
-        connectionTimeoutMillis: connectTimeoutMs,
-      })
-      // An idle client that loses its connection is replaced by the pool; without a listener it would end the process.
-      this.#ownPool.on('error', (error) =>
-        logger?.warn({ err: fromPgError(error, 'idle connection'), applicationName }, 'idle connection lost'),
-      )
-    }
-    return this.#ownPool
+    this.#ownPool ??= openPool(
+      { connectionString, application_name: applicationName, connectionTimeoutMillis: connectTimeoutMs },
+      logger,
+    )
+    return this.#ownPool.pool
   }
 
   #stopNaming(): void {

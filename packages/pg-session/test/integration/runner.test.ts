@@ -188,6 +188,21 @@ describe('a runner with a pool of its own', () => {
     await eventually(async () => (await backendsNamed(admin, applicationName)).length === 0)
   })
 
+  it.each(['half-open', 'deaf while it connects'] as const)('closes in time on a line that is %s', async (fault) => {
+    await using proxy = await tcpProxy(database.url)
+    const runner = runnerOf({ connectionString: proxy.url(database.url) })
+    if (fault === 'half-open') {
+      await runner.query(one, [])
+      proxy.halfOpen()
+    } else {
+      proxy.blackHole()
+      await expect(runner.query(one, [], { timeoutMs: 100 })).rejects.toMatchObject({ code: 'CONNECTION' })
+    }
+    const before = performance.now()
+    await runner.close()
+    expect(performance.now() - before).toBeLessThan(4_000)
+  })
+
   it('wants a pool or a connection string', () => {
     expect(() => createRunner({ applicationName })).toThrow(/exactly one of pool and connectionString; got none/)
     expect(() => createRunner({ applicationName, pool: database.pool(), connectionString: 'x' })).toThrow(/got both/)
