@@ -47,19 +47,22 @@ const stopLeader = async (stage: Stage): Promise<void> => {
   )
 }
 
-/** The server ends a connection of the leader, the one that it used last: often in the middle of a batch. */
+/** The server ends the connection of the leader in the middle of a batch: it has written effects and not committed them. */
 const endLeaderBackend = async (stage: Stage): Promise<void> => {
-  const leader = await stage.leader()
-  await record(stage.pool, 'end-leader-backend', leader.name)
-  stage.log(`pg_terminate_backend on the connection with which ${leader.name} leads`)
-  const { rowCount } = await stage.pool.query(
-    `SELECT pg_terminate_backend(pid) FROM (
-       SELECT pid FROM pg_stat_activity
-       WHERE datname = current_database() AND application_name = $1
-       ORDER BY state_change DESC LIMIT 1) AS latest`,
-    [`order-pipeline/${leader.name}`],
-  )
-  if (rowCount !== 1) throw new Error(`expected a connection of ${leader.name} to terminate, found none`)
+  for (;;) {
+    const leader = await stage.leader()
+    const { rowCount } = await stage.pool.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+       WHERE relation = 'effects'::regclass AND mode = 'RowExclusiveLock' AND granted AND application_name = $1`,
+      [`order-pipeline/${leader.name}`],
+    )
+    if (rowCount === 1) {
+      stage.log(`pg_terminate_backend on the connection of ${leader.name}, which leads, in the middle of a batch`)
+      await record(stage.pool, 'end-leader-backend', leader.name)
+      return
+    }
+    await delay(5, undefined, { signal: stage.signal })
+  }
 }
 
 /** The server ends the session that holds the job's lock while the job is running. */

@@ -27,7 +27,8 @@ const countTheBooks = async (db: Kysely<Shop>, node: string, lock: Lock): Promis
     trx.insertInto('job_runs').values({ node, token }).returning('id').executeTakeFirstOrThrow(),
   )
   for (let worked = 0; worked < workMs; worked += tickMs) {
-    await delay(tickMs, undefined, { signal: lock.signal }).catch(() => lock.assertHeld()) // throws LockLostError
+    await delay(tickMs, undefined, { signal: lock.signal }).catch(() => {})
+    lock.assertHeld() // throws LockLostError: also after this process was stopped, before it touches anything
     await db.updateTable('job_runs').set({ seen_at: sql`clock_timestamp()` }).where('id', '=', id).execute()
   }
   await fenced(db, lock, (trx) =>

@@ -102,14 +102,17 @@ describe('the audit', () => {
     expect(await complaints()).toEqual(expected)
   })
 
-  it('excuses a run without an effect whose session the demo ended, and no other', async () => {
-    await client.query(`
+  it.each(['end-job-session', 'kill'])(
+    'excuses a run without an effect that the demo cut off (%s), and no other',
+    async (kind) => {
+      await client.query(`
       UPDATE job_runs SET seen_at = '2030-01-01 00:00:02.6Z' WHERE id = 2;
-      INSERT INTO faults (kind, node, at) VALUES ('end-job-session', 'node-1', '2030-01-01 00:00:02.4Z')`)
-    expect(await complaints()).toEqual([])
-    await client.query(`UPDATE job_runs SET ended_at = seen_at WHERE id = 2`)
-    expect(await complaints()).toEqual(['Overlapping'])
-  })
+      INSERT INTO faults (kind, node, at) VALUES ('${kind}', 'node-1', '2030-01-01 00:00:02.4Z')`)
+      expect(await complaints()).toEqual([])
+      await client.query(`UPDATE job_runs SET ended_at = seen_at WHERE id = 2`)
+      expect(await complaints()).toEqual(['Overlapping'])
+    },
+  )
 
   it('does not pass a run in which nothing happened', async () => {
     await client.query('TRUNCATE orders, journal, effects, customer_totals, terms, job_runs, faults')
