@@ -84,12 +84,8 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
   log('The load ends; what is left is handled')
   await load.stop()
   if (!(await drain(pool, abandon))) log('The feed stands still although something is left')
-  log(
-    `Takeovers after a fault took ${shown
-      .takeovers()
-      .map((ms) => `${(ms / 1_000).toFixed(2)} s`)
-      .join(', ')}`,
-  )
+  const takeovers = shown.takeovers().map((ms) => `${(ms / 1_000).toFixed(2)} s`)
+  log(`${takeovers.length} takeovers after a fault${takeovers.length > 0 ? `, in ${takeovers.join(' and ')}` : ''}`)
   await fleet.stopReplicas()
   abandon.throwIfAborted()
 

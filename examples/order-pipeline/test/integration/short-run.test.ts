@@ -13,7 +13,7 @@ it('survives every fault within a few seconds, and says so with its exit code', 
   expect(output.match(/handled its first batch as the leader of epoch \d+, [\d.]+ s after the fault/g)).toHaveLength(2)
   expect(output).toMatch(/SIGKILL to node-\d, which leads/)
   expect(output).toMatch(/node-\d goes on after [\d.]+ s, long after its lease/)
-  expect(output).toMatch(/pg_terminate_backend on the connection with which node-\d leads/)
+  expect(output).toMatch(/pg_terminate_backend on the connection of node-\d, which leads, in the middle of a batch/)
   expect(output).toMatch(/pg_terminate_backend on the session with which node-\d holds the lock/)
   expect(output).not.toMatch(/FAIL/)
   expect(code).toBe(0)
