@@ -105,7 +105,11 @@ class OneInFlight<Operation, Result> implements Coalescer<Operation, Result> {
           `a batch of ${batch.length} operations got ${results.length} results; run() owes one for each`,
         )
       }
-      for (const [index, result] of results.entries()) batch[index]?.resolve(result)
+      let index = 0
+      for (const result of results) {
+        batch[index]?.resolve(result)
+        index += 1
+      }
     } catch (error) {
       for (const pending of batch) pending.reject(error)
     }

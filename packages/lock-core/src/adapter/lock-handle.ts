@@ -181,10 +181,14 @@ export class LockHandle<Grant = unknown> implements Lock {
     const holdMs = now - this.#startedAt
     const keepMs = Math.max(0, this.#minHoldMs - holdMs)
     this.#stopWatching()
-    const trace = { key: this.key, mode: this.mode, fencingToken: this.fencingToken, holdMs }
     // From here on it is not held any more, whatever becomes of the request: what it protects must have ended before.
     this.#state = released
-    const done = traced(releaseChannel, trace, () => this.#family.hooks.release(this, keepMs)).then(
+    const { hooks } = this.#family
+    const { key, mode, fencingToken } = this
+    const sent = releaseChannel.hasSubscribers
+      ? traced(releaseChannel, { key, mode, fencingToken, holdMs }, () => hooks.release(this, keepMs))
+      : hooks.release(this, keepMs)
+    const done = sent.then(
       () => {
         this.#state = released
       },

@@ -37,6 +37,24 @@ describe('createMemoryLocker', () => {
     expect(await locker.tryAcquire('a')).not.toBeNull()
   })
 
+  it.each(['abort', 'close'] as const)(
+    'a wait that ends by %s between its grant and its next line gives the key back',
+    async (end) => {
+      const store = {}
+      const [locker, other] = [createMemoryLocker({ store }), createMemoryLocker({ store })]
+      const lock = await other.acquire('a')
+      const controller = new AbortController()
+      const waiter = locker.acquire('a', { signal: controller.signal })
+      const failed = expect(waiter).rejects.toMatchObject(end === 'abort' ? { message: 'enough' } : { code: 'CLOSED' })
+      // The hand-off happens inside release(); the waiter's own code runs in a later microtask.
+      const released = lock.release()
+      if (end === 'abort') controller.abort(new Error('enough'))
+      else void locker.close()
+      await Promise.all([failed, released])
+      expect(await other.status('a')).toMatchObject({ isAcquired: false, waiters: 0 })
+    },
+  )
+
   it('forceRelease() tells whether there was a holder', async () => {
     const locker = createMemoryLocker()
     expect(await locker.forceRelease('a')).toBe(false)
@@ -131,6 +149,18 @@ describe('createSemaphore', () => {
     await expect(semaphore.withPermit(() => Promise.reject(new Error('body')))).rejects.toThrow('body')
     await using permit = await semaphore.tryAcquire()
     expect(permit?.slot).toBe(0)
+  })
+
+  it('a waiter that is granted two permits at once keeps one', async () => {
+    const semaphore = createSemaphore({ locker: createMemoryLocker(), key: 'a', permits: 2 })
+    const [one, two] = [await semaphore.acquire(), await semaphore.acquire()]
+    const waiter = semaphore.acquire()
+    await new Promise(setImmediate)
+    await Promise.all([one.release(), two.release()])
+    const granted = await waiter
+    const other = await semaphore.tryAcquire()
+    expect([granted.slot, other?.slot].toSorted()).toEqual([0, 1])
+    expect(await semaphore.tryAcquire()).toBeNull()
   })
 
   it('an abort ends the wait with its reason and leaves nobody in any line', async () => {

@@ -65,6 +65,15 @@ describe('WaitLimit', () => {
     expect(clock.pending).toBe(0)
   })
 
+  it('keeps the process alive until its timeout: somebody waits for it', () => {
+    const schedule = vi.fn((_fn: () => void, _ms: number, _options?: { readonly keepAlive?: boolean }) => ({
+      cancel() {},
+    }))
+    const limit = new WaitLimit({ key: 'a', waitTimeoutMs: 100 }, { now: () => 0, schedule })
+    limit.onOver(() => {})
+    expect(schedule).toHaveBeenCalledExactlyOnceWith(expect.any(Function), 100, { keepAlive: true })
+  })
+
   it('a timer that fires early looks again', () => {
     const clock = new ManualClock()
     const early = {
