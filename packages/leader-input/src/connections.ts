@@ -1,7 +1,6 @@
 import { ClosedError, ConnectionError, type PgPool } from '@x/lock-core'
-import { fromPgError, type Row, type Statement } from '@x/pg-session'
-import type { Pool, PoolClient, QueryResult } from 'pg'
-import pg from 'pg'
+import { fromPgError, isLostName, openPool, preparedName, type Row, type Statement } from '@x/pg-session'
+import type { PoolClient, QueryResult } from 'pg'
 
 /** Where the input's connections come from: the caller's pool, or a small one of its own. */
 export interface Connections {
@@ -38,19 +37,17 @@ export function connections(
   { pool, connectionString }: { pool?: PgPool | undefined; connectionString?: string | undefined },
   applicationName: string,
 ): Connections {
-  let own: Pool | null = null
+  const own =
+    pool === undefined ? openPool({ connectionString, max: 4, application_name: applicationName }, undefined) : null
+  const source = pool ?? own?.pool
+  if (source === undefined) throw new ClosedError('leader input')
+  const naming: Naming = { lasts: true }
   let closed = false
-  if (pool === undefined) {
-    own = new pg.Pool({ connectionString, max: 4, application_name: applicationName, allowExitOnIdle: true })
-    own.on('error', () => {})
-  }
-  const source = pool ?? own
-  if (source === null) throw new ClosedError('leader input')
 
   const connect = async (): Promise<Connection> => {
     if (closed) throw new ClosedError('leader input')
     try {
-      return connectionOver((await source.connect()) as PoolClient)
+      return connectionOver((await source.connect()) as PoolClient, naming)
     } catch (error) {
       throw fromPgError(error, 'connecting for the input')
     }
@@ -87,7 +84,12 @@ export function connections(
   }
 }
 
-function connectionOver(client: PoolClient): Connection {
+/** Whether prepared statements last on these connections: behind a transaction pooler they do not. */
+interface Naming {
+  lasts: boolean
+}
+
+function connectionOver(client: PoolClient, naming: Naming): Connection {
   let broken = false
   let released = false
   // The pool takes its own listener away with the client, and an error without a listener would end the process.
@@ -115,13 +117,23 @@ function connectionOver(client: PoolClient): Connection {
     }
   }
   return {
-    async rows({ name, text }, values = []) {
-      const result = await send(
-        `statement ${name}`,
-        () =>
-          client.query<unknown[]>({ name, text, values, rowMode: 'array' } as never) as unknown as Promise<QueryResult>,
-      )
-      return result.rows
+    async rows(statement, values = []) {
+      const { name, text } = statement
+      const idle = isIdle(client)
+      const query = (): Promise<QueryResult> => {
+        const prepared = naming.lasts ? preparedName(statement) : undefined
+        const config = { name: prepared, text, values, rowMode: 'array' }
+        return client.query<unknown[]>(config as never) as unknown as Promise<QueryResult>
+      }
+      try {
+        return (await send(`statement ${name}`, query)).rows
+      } catch (error) {
+        if (!isLostName(error)) throw error
+        // Nothing ran. A transaction is over with this; whoever runs it tries again.
+        naming.lasts = false
+        if (!idle) throw error
+        return (await send(`statement ${name}`, query)).rows
+      }
     },
     async run(text) {
       const result: unknown = await send(`statement ${text.slice(0, 40)}`, () => client.query(text))
@@ -151,4 +163,10 @@ function connectionOver(client: PoolClient): Connection {
       stream?.destroy()
     },
   }
+}
+
+/** Known to be outside of a transaction. */
+function isIdle(client: PoolClient): boolean {
+  const status: unknown = Reflect.get(client, 'getTransactionStatus')
+  return typeof status === 'function' && status.call(client) === 'I'
 }

@@ -24,7 +24,13 @@ export function openPool(settings: pg.PoolConfig, logger: Logger | undefined): O
       })
     }
   }
-  const pool = new pg.Pool({ allowExitOnIdle: true, ...settings, Client: RememberedClient })
+  const pool = new pg.Pool({
+    allowExitOnIdle: true,
+    // An attempt that nobody answers would keep its place in the pool for ever.
+    connectionTimeoutMillis: 5_000,
+    ...settings,
+    Client: RememberedClient,
+  })
   // An idle client that loses its connection is replaced by the pool; without a listener it would end the process.
   pool.on('error', (error) => logger?.warn({ err: fromPgError(error, 'idle connection') }, 'idle connection lost'))
   return {

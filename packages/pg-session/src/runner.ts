@@ -50,9 +50,6 @@ export interface Runner {
 
 const defaultTimeoutMs = 30_000
 
-/** How long a pool of our own waits for the server to answer a new connection. */
-const connectTimeoutMs = 5_000
-
 /** First pause after a conflict; doubled each time up to 32 times as much, and jittered by half. */
 const firstPauseMs = 4
 
@@ -171,10 +168,7 @@ class PoolRunner implements Runner {
   #pool(): PgPool {
     const { pool, connectionString, applicationName, logger } = this.#options
     if (pool !== undefined) return pool
-    this.#ownPool ??= openPool(
-      { connectionString, application_name: applicationName, connectionTimeoutMillis: connectTimeoutMs },
-      logger,
-    )
+    this.#ownPool ??= openPool({ connectionString, application_name: applicationName }, logger)
     return this.#ownPool.pool
   }
 
