@@ -183,12 +183,7 @@ export class LockHandle<Grant = unknown> implements Lock {
     this.#stopWatching()
     // From here on it is not held any more, whatever becomes of the request: what it protects must have ended before.
     this.#state = released
-    const { hooks } = this.#family
-    const { key, mode, fencingToken } = this
-    const sent = releaseChannel.hasSubscribers
-      ? traced(releaseChannel, { key, mode, fencingToken, holdMs }, () => hooks.release(this, keepMs))
-      : hooks.release(this, keepMs)
-    const done = sent.then(
+    const done = this.#sendRelease(keepMs, holdMs).then(
       () => {
         this.#state = released
       },
@@ -258,6 +253,17 @@ export class LockHandle<Grant = unknown> implements Lock {
     this.#moveDeadline(startedAt + ttlMs)
   }
 
+  #sendRelease(keepMs: number, holdMs: number): Promise<void> {
+    const { hooks } = this.#family
+    try {
+      if (!releaseChannel.hasSubscribers) return hooks.release(this, keepMs)
+      const { key, mode, fencingToken } = this
+      return traced(releaseChannel, { key, mode, fencingToken, holdMs }, () => hooks.release(this, keepMs))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
   #now(): number {
     return (this.#family.clock ?? systemClock).now()
   }
@@ -310,5 +316,14 @@ export class LockHandle<Grant = unknown> implements Lock {
   #notHeld(operation: string): LockNotHeldError {
     const cause = this.#state.kind === 'lost' ? { cause: this.#state.error } : {}
     return new LockNotHeldError({ key: this.key, operation }, cause)
+  }
+}
+
+/** A hook that throws has rejected. */
+function settledBy(hook: () => Promise<void>): Promise<void> {
+  try {
+    return hook()
+  } catch (error) {
+    return Promise.reject(error)
   }
 }
