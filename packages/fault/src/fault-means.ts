@@ -106,15 +106,15 @@ const withSetting = async (admin: Pool, name: string, value: string, forMs: numb
 /** Takes every connection slot that is left, as a service gone wrong does. */
 const fillSlots = async ({ database }: World, forMs: number): Promise<void> => {
   const taken: Client[] = []
-  for (;;) {
+  const take = async (): Promise<void> => {
     const client = new Client({ connectionString: database.url, application_name: 'slot' })
     client.on('error', () => {})
-    try {
-      await client.connect()
-    } catch {
-      break
-    }
+    await client.connect()
     taken.push(client)
+  }
+  for (let refused = false; !refused; ) {
+    const attempts = await Promise.allSettled(Array.from({ length: 10 }, take))
+    refused = attempts.some(({ status }) => status === 'rejected')
   }
   await delay(forMs)
   await Promise.allSettled(taken.map((client) => client.end()))

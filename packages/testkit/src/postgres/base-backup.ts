@@ -2,7 +2,7 @@ import { chmodSync, chownSync, copyFileSync, mkdirSync, opendirSync, writeFileSy
 import { join } from 'node:path'
 import { Client } from 'pg'
 import { testkitName } from '../database/admin.ts'
-import type { UnprivilegedUser } from './unprivileged-user.ts'
+import type { UnprivilegedUser } from '../process/unprivileged-user.ts'
 
 /** What a base backup leaves out, though its directory must be there (manual, "Making a Base Backup"). */
 const contentsLeftOut = new Set([

@@ -8,17 +8,13 @@ import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { deathSignalWrapper } from '../process/death-signal.ts'
+import { freePort } from '../process/free-port.ts'
+import { makeTemporaryDirectory, ownDirectory, sweepAbandonedDirectories } from '../process/temporary-directory.ts'
+import { unprivilegedUser } from '../process/unprivileged-user.ts'
 import { copyAsStandby } from './base-backup.ts'
-import {
-  initDataDirectory,
-  makeServerDirectory,
-  reachableBinaries,
-  sweepAbandonedDirectories,
-} from './data-directory.ts'
-import { freePort } from './free-port.ts'
+import { initDataDirectory, reachableBinaries } from './data-directory.ts'
 import { type KeeperReply, type KeeperRequest, keeperRequest } from './keeper-protocol.ts'
 import { PortTakenError, type PostmasterOptions, startPostmaster, stopPostmaster } from './postmaster.ts'
-import { unprivilegedUser } from './unprivileged-user.ts'
 
 const superuser = 'postgres'
 
@@ -34,7 +30,8 @@ let kept = false
 const start = async (request: Extract<KeeperRequest, { type: 'start' }>): Promise<KeeperReply['server']> => {
   sweepAbandonedDirectories()
   const user = unprivilegedUser()
-  directory = makeServerDirectory(user)
+  directory = makeTemporaryDirectory('postgres', user)
+  ownDirectory(directory, process.pid)
   const root = reachableBinaries(request.root, directory, user)
   const password = request.standbyOf ? new URL(request.standbyOf.url).password : randomBytes(12).toString('hex')
   const dataDirectory = request.standbyOf

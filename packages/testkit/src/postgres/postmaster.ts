@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { UnprivilegedUser } from '../process/unprivileged-user.ts'
 import { type ServerSettings, settingArguments } from './settings.ts'
-import type { UnprivilegedUser } from './unprivileged-user.ts'
 
 /** How a server is stopped: `fast` rolls back and checkpoints, `immediate` is a crash without the crash. */
 export type StopMode = 'fast' | 'immediate'

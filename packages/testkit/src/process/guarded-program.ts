@@ -1,15 +1,14 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { chownSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { eventually, Hopeless } from '../faults/eventually.ts'
-import { ownDirectory } from '../postgres/data-directory.ts'
-import { freePort } from '../postgres/free-port.ts'
-import { unprivilegedUser } from '../postgres/unprivileged-user.ts'
+import { freePort } from './free-port.ts'
 import { type GuardRequest, guardReply } from './guard-protocol.ts'
+import { makeTemporaryDirectory, ownDirectory } from './temporary-directory.ts'
+import { unprivilegedUser } from './unprivileged-user.ts'
 
 export interface ProgramOptions {
   readonly program: string
@@ -46,7 +45,7 @@ const accepts = (port: number): Promise<boolean> =>
  */
 export const startProgram = async ({ program, files, args }: ProgramOptions): Promise<GuardedProgram> => {
   const user = unprivilegedUser()
-  const directory = mkdtempSync(join(tmpdir(), 'coordination-program-'))
+  const directory = makeTemporaryDirectory('program', null)
   const port = await freePort()
   const logFile = join(directory, 'log')
   const written = Object.entries(files(port)).map(([name, content]) => {
@@ -54,7 +53,6 @@ export const startProgram = async ({ program, files, args }: ProgramOptions): Pr
     writeFileSync(path, content, { mode: 0o600 })
     return path
   })
-  chmodSync(directory, 0o700)
   for (const path of user ? [directory, ...written] : []) chownSync(path, user?.uid ?? 0, user?.gid ?? 0)
   const guard = fork(guardFile, [], {
     detached: true,
