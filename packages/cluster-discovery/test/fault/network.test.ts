@@ -120,6 +120,28 @@ describe('a connection that breaks while the node lives', () => {
     await cluster.check()
   })
 
+  it('is no crash either when the listener stays away: beats go on without it', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    await cluster.join('a')
+    // It beats so rarely that only a beat out of turn comes between the two looks.
+    const slowly = { heartbeatMs: 3_000, ttlMs: 9_000 }
+    const b = await cluster.join('b', { connectionString: proxy.url(database.url), ...slowly })
+    await cluster.agree(['a', 'b'])
+    await cluster.settle()
+    proxy.refuse()
+    proxy.cut()
+    await until(() => !b.capabilities.listen, 2_000, 'b to notice')
+    await cluster.join('c')
+    await cluster.agree(['a', 'b', 'c'])
+    await cluster.settle()
+    expect(b.capabilities).toEqual({ listen: false, crashDetection: false })
+    expect(cluster.downs()).toEqual([])
+    proxy.heal()
+    await until(() => b.capabilities.crashDetection, 15_000, 'b to listen again')
+    await cluster.check()
+  })
+
   it('is noticed on a half-open socket, which says nothing', async () => {
     await using cluster = newCluster()
     await using proxy = await tcpProxy(database.url)

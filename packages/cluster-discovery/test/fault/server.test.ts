@@ -1,4 +1,4 @@
-import { eventually, type PrivatePostgres, startPrivatePostgres } from '@x/testkit'
+import { eventually, type PrivatePostgres, startPrivatePostgres, tcpProxy } from '@x/testkit'
 import { Pool } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { migrate } from '../../src/migrations.ts'
@@ -37,6 +37,29 @@ describe('a restart of the database', () => {
       await cluster.check()
     },
   )
+
+  it('after which the sweeper is back first: whoever comes later is not taken for crashed', async () => {
+    await using proxy = await tcpProxy(server.url)
+    await using cluster = new ObservedCluster(server.url, pool)
+    await cluster.join('sweeper')
+    const connectionString = proxy.url(server.url)
+    const itsPool = new Pool({ connectionString, max: 2 })
+    itsPool.on('error', () => {})
+    const late = await cluster.join('late', { pool: itsPool, connectionString })
+    await cluster.agree(['late', 'sweeper'])
+    await cluster.settle()
+    proxy.refuse()
+    await server.restart('fast')
+    const since = performance.now()
+    await eventually(() => performance.now() - since > pace.ttlMs * 0.5, { deadlineMs: pace.ttlMs })
+    proxy.heal()
+    await eventually(() => late.isConnected && late.capabilities.crashDetection, { deadlineMs: 15_000 })
+    await cluster.settle()
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+    await late.close()
+    await itsPool.end()
+  })
 
   it('longer than a ttl: everybody gets one ttl to come back', async () => {
     await using cluster = new ObservedCluster(server.url, pool)

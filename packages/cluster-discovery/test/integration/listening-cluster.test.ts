@@ -71,6 +71,22 @@ describe('a cluster with LISTEN', () => {
     expect(seen).toEqual(['join b', 'update b', 'update b', 'leave b'])
   })
 
+  it('misses nothing when a change that does not fit a notification is followed by one that does', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a')
+    const b = create(cluster, 'b')
+    await a.join()
+    await b.join()
+    for (let round = 1; round <= 5; round += 1) {
+      const guest = create(cluster, `guest-${round}`)
+      await b.updateMetadata({ round, big: 'x'.repeat(10_000) })
+      await guest.join()
+      await eventually(() => a.version >= guest.version)
+      expect(a.nodes({ metadata: { round } }).map((node) => node.id)).toEqual(['b'])
+      expect(a.nodes()).toEqual(guest.nodes())
+    }
+  })
+
   it('agrees on one view after fifty nodes joined at once', async () => {
     const cluster = newCluster()
     const all = Array.from({ length: 50 }, (_, index) =>
