@@ -12,6 +12,8 @@ import {
   type TryAcquireOptions,
 } from '@x/lock-core'
 import {
+  type AcquireTrace,
+  acquireChannel,
   checkAcquireOptions,
   checkKey,
   parseOptions,
@@ -75,6 +77,7 @@ const courtesyMs = 2
 class SessionLocker implements AdvisoryLocker {
   readonly ttlMs: number = Number.POSITIVE_INFINITY
   readonly #options: ResolvedOptions
+  readonly #defaults: ResolvedAcquireOptions
   readonly #context: SessionContext
   readonly #waiting: Waiting
   readonly #budget: SharedMemoryBudget
@@ -99,6 +102,7 @@ class SessionLocker implements AdvisoryLocker {
     const { namespace, schema, detectMs, pooler, applicationName = ownName() } = resolved
     const source = connectionSource(options, what)
     this.#options = resolved
+    this.#defaults = checkAcquireOptions(undefined, this)
     this.#fencing = resolved.fencing ?? 'none'
     this.#budget = new SharedMemoryBudget(resolved.maxLocks)
     const gate = lockId(namespace, '')
@@ -159,22 +163,16 @@ class SessionLocker implements AdvisoryLocker {
     })
   }
 
-  async acquire(key: string, options?: AcquireOptions): Promise<Lock> {
-    const resolved = this.#check(key, options)
-    return tracedAcquire({ key, mode: resolved.mode, waits: true }, async (trace) => {
-      const id = this.#textId(key)
-      let turn = this.#queue.tryEnter(id, resolved.mode)
-      if (turn === null && resolved.waitTimeoutMs === 0) turn = await this.#enterAfterCleanup(id, resolved.mode)
-      if (turn === null && resolved.waitTimeoutMs === 0) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })
-      // Most acquires find the lock free: they pay for no timer and no listener.
-      const unlimited = resolved.signal === undefined && resolved.waitTimeoutMs === Number.POSITIVE_INFINITY
-      const tried = turn !== null && unlimited
-      const free = tried && turn !== null ? await this.#attempt(turn, key, resolved) : null
-      const wait = (limit: WaitLimit): Promise<AdvisoryLock> => this.#wait(turn, tried, key, resolved, limit)
-      const lock = free ?? (await this.#limited(key, id, resolved, wait))
-      if (trace !== null) trace.batchSize = lock.grant.batchSize
-      return lock
-    })
+  acquire(key: string, options?: AcquireOptions): Promise<Lock> {
+    try {
+      const resolved = this.#check(key, options)
+      // A promise and a closure less for everybody whom nobody traces.
+      return acquireChannel.hasSubscribers
+        ? tracedAcquire({ key, mode: resolved.mode, waits: true }, (trace) => this.#acquire(key, resolved, trace))
+        : this.#acquire(key, resolved, null)
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   async tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null> {
@@ -300,7 +298,7 @@ class SessionLocker implements AdvisoryLocker {
   }
 
   #checkOptions(options: AcquireOptions | undefined): ResolvedAcquireOptions {
-    const resolved = checkAcquireOptions(options, this)
+    const resolved = options === undefined ? this.#defaults : checkAcquireOptions(options, this)
     this.#throwIfClosed()
     resolved.signal?.throwIfAborted()
     return resolved
@@ -308,6 +306,54 @@ class SessionLocker implements AdvisoryLocker {
 
   #textId(key: string): string {
     return lockId(this.#options.namespace, key).toString()
+  }
+
+  /** Most acquires find the lock free: they pay for no timer and no listener. */
+  #acquire(key: string, resolved: ResolvedAcquireOptions, trace: AcquireTrace | null): Promise<AdvisoryLock> {
+    const id = this.#textId(key)
+    const turn = this.#queue.tryEnter(id, resolved.mode)
+    const unlimited = resolved.signal === undefined && resolved.waitTimeoutMs === Number.POSITIVE_INFINITY
+    const main = this.#main
+    if (turn === null || !unlimited || main.kind !== 'open') return this.#acquireSlowly(turn, id, key, resolved, trace)
+    try {
+      this.#budget.take()
+    } catch (error) {
+      turn.leave()
+      return Promise.reject(error)
+    }
+    const { session } = main
+    return session.submit({ step: tryStep(resolved.mode), id }).then(
+      (outcome) => {
+        if (outcome !== null && this.#closed === null) {
+          if (trace !== null) trace.batchSize = outcome.size
+          return session.grant(key, turn, outcome, resolved)
+        }
+        this.#budget.give()
+        return this.#acquireSlowly(turn, id, key, resolved, trace)
+      },
+      () => {
+        // Whether a new session does better is found out there.
+        this.#budget.give()
+        return this.#acquireSlowly(turn, id, key, resolved, trace)
+      },
+    )
+  }
+
+  async #acquireSlowly(
+    early: Turn | null,
+    id: string,
+    key: string,
+    resolved: ResolvedAcquireOptions,
+    trace: AcquireTrace | null,
+  ): Promise<AdvisoryLock> {
+    let turn = early
+    if (turn === null && resolved.waitTimeoutMs === 0) {
+      turn = await this.#enterAfterCleanup(id, resolved.mode)
+      if (turn === null) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })
+    }
+    const lock = await this.#limited(key, id, resolved, (limit) => this.#wait(turn, key, resolved, limit))
+    if (trace !== null) trace.batchSize = lock.grant.batchSize
+    return lock
   }
 
   /** One try by the holder of the turn: the lock, or null. Rejects with the turn left. */
@@ -343,13 +389,12 @@ class SessionLocker implements AdvisoryLocker {
   /** Waits for the turn, unless it has it, and then for other processes. Rejects with the turn left. */
   async #wait(
     early: Turn | null,
-    tried: boolean,
     key: string,
     resolved: ResolvedAcquireOptions,
     limit: WaitLimit,
   ): Promise<AdvisoryLock> {
     const turn = early ?? (await this.#standInLine(this.#textId(key), resolved.mode, limit))
-    const lock = tried ? null : await this.#attempt(turn, key, resolved)
+    const lock = await this.#attempt(turn, key, resolved)
     if (lock !== null) return lock
     if (resolved.waitTimeoutMs === 0) {
       turn.leave()

@@ -244,26 +244,24 @@ export class SessionLocks {
     return decodeBatch(batch, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
   }
 
-  async #release(lock: AdvisoryLock): Promise<void> {
+  #release(lock: AdvisoryLock): Promise<void> {
     const { turn, id } = lock.grant
     this.held.delete(lock)
-    let woken = false
-    try {
-      if (this.#ended) throw notHeld(lock)
-      const outcome = await this.#operations.submit({ step: unlockStep(lock.mode), id })
-      if (outcome === null) {
+    return this.#operations.submit({ step: unlockStep(lock.mode), id }).then(
+      (outcome) => {
+        this.#context.onFreed(turn, this, outcome?.woken?.has(id) ?? false)
+        if (outcome !== null) return
         // The server says that this session does not hold it: this is not the session that was granted the lock.
         const error = notHeld(lock)
         this.#lose('session-ended', error)
         throw error
-      }
-      woken = outcome.woken?.has(id) ?? false
-    } catch (error) {
-      // The session broke before the answer. The server frees the lock with it; whether it was ours until now is unknown.
-      throw hasErrorCode(error, 'CONNECTION') || hasErrorCode(error, 'CLOSED') ? notHeld(lock, error) : error
-    } finally {
-      this.#context.onFreed(turn, this, woken)
-    }
+      },
+      (error: unknown) => {
+        this.#context.onFreed(turn, this, false)
+        // The session broke before the answer. The server frees the lock with it; whether it was ours until now is unknown.
+        throw hasErrorCode(error, 'CONNECTION') || hasErrorCode(error, 'CLOSED') ? notHeld(lock, error) : error
+      },
+    )
   }
 
   /** A lock that ended by itself: the server still has it, unless the session ended. */

@@ -7,7 +7,7 @@ import { useLockers } from '../support/lockers.ts'
 
 const database = useDatabase()
 const createLocker = useLockers(database, { pollMs: 20 })
-const acquires = process.env.COORDINATION_LONG === '1' ? 10_000 : 1_200
+const acquires = 10_000
 const seed = Number(process.env.COORDINATION_SEED ?? Math.floor(Math.random() * 2 ** 31))
 
 it.each(['notify', 'server', 'poll'] as const)(
