@@ -1,7 +1,10 @@
 import { eventually, withAdmin, withDatabase } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { startDemo } from '../demo-process.ts'
+
+/** A run takes half of this at most when the machine is idle. */
+vi.setConfig({ testTimeout: 150_000 })
 
 const database = useDatabase({ leakCheck: 'off' })
 
