@@ -2,8 +2,9 @@ export { type Clock, monotonicNow, systemClock, type Timer } from './clock.ts'
 export { type Coalescer, type CoalescerOptions, createCoalescer } from './coalescer.ts'
 export { Deadline } from './deadline.ts'
 export { createExactController, type ExactController } from './exact-signal.ts'
+export type { GrantedLock } from './granted-lock.ts'
 export { ksuid } from './ksuid.ts'
-export { type GrantedLock, type LockFamily, LockHandle, type LockHooks } from './lock-handle.ts'
+export { type LockFamily, LockHandle, type LockHooks } from './lock-handle.ts'
 export { checkAcquireOptions, checkKey, checkTtl, parseOptions, type ResolvedAcquireOptions } from './options.ts'
 export {
   type AcquireTrace,

@@ -3,6 +3,7 @@ import type { Lock, LockLostReason, LockMode } from '../locker.ts'
 import type { Logger } from '../observability.ts'
 import { type Clock, systemClock, type Timer } from './clock.ts'
 import { createExactController, type ExactController } from './exact-signal.ts'
+import type { GrantedLock } from './granted-lock.ts'
 import { checkTtl } from './options.ts'
 import { lostChannel, refreshChannel, releaseChannel, traced } from './tracing.ts'
 
@@ -46,30 +47,6 @@ export interface LockFamily<Grant> {
    * its own deadline has passed, so that no lock is believed in for longer than what it lives in.
    */
   settle?(): void
-}
-
-/** One grant, as the store made it. */
-export interface GrantedLock<Grant> {
-  readonly key: string
-  readonly mode: LockMode
-  readonly fencingToken: bigint | null
-  readonly sessionId: string
-  /** When the store granted it, in milliseconds since the Unix epoch. */
-  readonly acquiredAtMs: number
-  /** The clock's `now()` from before the request was sent. */
-  readonly startedAt: number
-  readonly ttlMs: number
-  /**
-   * Milliseconds of the first lease, where it is not the whole ttl: a waiter that was handed the lock renews it afterwards.
-   * @default ttlMs
-   */
-  readonly leaseMs?: number | undefined
-  /** @default Infinity */
-  readonly maxHoldMs?: number | undefined
-  /** @default 0 */
-  readonly minHoldMs?: number | undefined
-  /** What the adapter needs to find this grant again, and no other: an owner unique to the grant. */
-  readonly grant: Grant
 }
 
 type HoldState =
@@ -316,14 +293,5 @@ export class LockHandle<Grant = unknown> implements Lock {
   #notHeld(operation: string): LockNotHeldError {
     const cause = this.#state.kind === 'lost' ? { cause: this.#state.error } : {}
     return new LockNotHeldError({ key: this.key, operation }, cause)
-  }
-}
-
-/** A hook that throws has rejected. */
-function settledBy(hook: () => Promise<void>): Promise<void> {
-  try {
-    return hook()
-  } catch (error) {
-    return Promise.reject(error)
   }
 }
