@@ -198,27 +198,29 @@ function parseKey(text: string | null, { format }: FollowedTable): JsonObject | 
 const singleInteger = /^\{"(?:[^"\\]|\\.)*": (-?[0-9]+)\}$/
 
 /** The key as text, straight from the text of its JSON. */
-export function idOf(key: string | null): string | null {
+export function idOf(key: string | null, number: (text: string) => string = (text) => text): string | null {
   if (key === null) return null
   const integer = singleInteger.exec(key)
   if (integer?.[1] !== undefined) return integer[1]
-  const values = Object.values(keyTexts(key))
+  const values = Object.values(keyTexts(key, number))
   if (values.includes(null)) return null
   return values.length === 1 ? (values[0] ?? null) : JSON.stringify(values)
 }
 
 /** Equal for equal keys: the numerics 1.0 and 1.00 are one key. */
 export function keyIdentity(key: string | null): string | null {
-  const id = idOf(key)
-  if (id === null || !id.includes('.')) return id
-  return id.replace(/(\.[0-9]*?)0+(?=$|")/g, '$1').replace(/\.(?=$|")/g, '')
+  return key === null || !key.includes('.') ? idOf(key) : idOf(key, withoutTrailingZeros)
 }
 
-function keyTexts(key: string): Record<string, string | null> {
+function withoutTrailingZeros(number: string): string {
+  return number.includes('.') ? number.replace(/\.?0+$/, '') : number
+}
+
+function keyTexts(key: string, asText: (number: string) => string): Record<string, string | null> {
   // Every number becomes a string before it could be rounded; in the text of a jsonb a number follows ": " or ", " or "[".
   const exact = key.replace(
     /("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]*)/g,
-    (_, string: string | undefined, number: string) => string ?? `"${number}"`,
+    (_, string: string | undefined, number: string) => string ?? `"${asText(number)}"`,
   )
   return Object.fromEntries(
     Object.entries(parseExact(exact)).map(([column, value]: [string, JsonValue]) => [

@@ -53,7 +53,7 @@ function parseColumns(text: string, columns: ReadonlySet<string>): JsonObject {
   }
   const row: { [column: string]: JsonValue } = { ...root }
   for (const column of columns) {
-    const value = root[column]
+    const value = Object.hasOwn(root, column) ? root[column] : undefined
     if (value !== undefined) row[column] = asText(root, column, value)
   }
   return row

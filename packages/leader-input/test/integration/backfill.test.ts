@@ -109,7 +109,7 @@ it('reads a table that is being written to, in chunks, and goes on where a crash
 it('refuses to read where a function of the owner would run with its rights', async () => {
   const pool = database.pool()
   await pool.query(`
-    CREATE TYPE mood AS (v text);
+    CREATE TYPE mood AS ENUM ('good');
     CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE sql AS $$ SELECT '"pwned"'::json $$;
     CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
     CREATE TABLE moods (id int PRIMARY KEY, m mood)`)
