@@ -1,23 +1,28 @@
-import type { SessionLocks } from '../session-locks.ts'
+import type { Operation, Outcome } from '../batch.ts'
 import type { SharedMemoryBudget } from '../shared-memory.ts'
 import { step } from '../statements.ts'
 
 /** Milliseconds that a line has to last before the server hears of it: most are over sooner. */
 const noticeAfterMs = 25
 
+/** What it needs of a session. */
+export interface Announcer {
+  submit(operation: Operation): Promise<Outcome | null>
+}
+
 /**
  * Shows other processes that somebody waits here behind a lock of this very process, which the server would not know
  * otherwise: `status().waiters` counts it. One announcement for each line, however long; it wakes nobody.
  */
 export class LineNotice {
-  readonly #session: () => SessionLocks | null
+  readonly #session: () => Announcer | null
   readonly #isWaiting: (id: string) => boolean
   readonly #budget: SharedMemoryBudget
   readonly #pending = new Set<string>()
-  readonly #announced = new Map<string, SessionLocks>()
+  readonly #announced = new Map<string, Announcer>()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(session: () => SessionLocks | null, isWaiting: (id: string) => boolean, budget: SharedMemoryBudget) {
+  constructor(session: () => Announcer | null, isWaiting: (id: string) => boolean, budget: SharedMemoryBudget) {
     this.#session = session
     this.#isWaiting = isWaiting
     this.#budget = budget
@@ -40,7 +45,7 @@ export class LineNotice {
     session.submit({ step: step.withdraw, id }).catch(() => {})
   }
 
-  sessionLost(session: SessionLocks): void {
+  sessionLost(session: Announcer): void {
     for (const [id, of] of this.#announced) {
       if (of !== session) continue
       this.#announced.delete(id)
@@ -67,7 +72,7 @@ export class LineNotice {
     }
   }
 
-  #announceIn(session: SessionLocks, id: string): void {
+  #announceIn(session: Announcer, id: string): void {
     this.#announced.set(id, session)
     session.submit({ step: step.announce, id }).then(
       (outcome) => {
