@@ -89,3 +89,12 @@ export const renderLine = (picture: Picture): string => {
   const leads = leader ? `${leader.name} leads in epoch ${leader.status?.epoch}` : 'nobody leads'
   return `${seconds(picture.elapsedMs).padStart(7)}  ${feedSummary(picture)}  ${leads}  members: ${members.join(' ')}  (${loadSummary(picture)})`
 }
+
+/** How the takeovers went: each time while they are few, else their median and the longest. */
+export const renderTakeovers = (takeoverMs: readonly number[]): string => {
+  const precise = (ms: number | undefined): string => `${((ms ?? 0) / 1_000).toFixed(2)} s`
+  if (takeoverMs.length <= 3) return `Takeovers after a fault: ${takeoverMs.map(precise).join(', ') || 'none'}`
+  const sorted = takeoverMs.toSorted((a, b) => a - b)
+  const median = precise(sorted[Math.floor(sorted.length / 2)])
+  return `Takeovers after a fault: ${sorted.length}, median ${median}, longest ${precise(sorted.at(-1))}`
+}

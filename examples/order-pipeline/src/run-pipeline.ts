@@ -9,6 +9,7 @@ import { breakThings, type Stage } from './faults.ts'
 import { createFleet, type Fleet } from './fleet.ts'
 import { Interrupted, type Interruption } from './interruption.ts'
 import type { Options } from './options.ts'
+import { renderTakeovers } from './picture.ts'
 import type { Child } from './processes.ts'
 import { createScreen } from './screen.ts'
 import { showProgress } from './show-progress.ts'
@@ -84,8 +85,7 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
   log('The load ends; what is left is handled')
   await load.stop()
   if (!(await drain(pool, abandon))) log('The feed stands still although something is left')
-  const takeovers = shown.takeovers().map((ms) => `${(ms / 1_000).toFixed(2)} s`)
-  log(`${takeovers.length} takeovers after a fault${takeovers.length > 0 ? `, in ${takeovers.join(' and ')}` : ''}`)
+  log(renderTakeovers(shown.takeovers()))
   await fleet.stopReplicas()
   abandon.throwIfAborted()
 

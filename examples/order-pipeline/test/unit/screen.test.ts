@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { renderAudit } from '../../src/audit-table.ts'
 import type { NodeStatus } from '../../src/messages.ts'
-import { type Picture, type Replica, render, renderLine } from '../../src/picture.ts'
+import { type Picture, type Replica, render, renderLine, renderTakeovers } from '../../src/picture.ts'
 import { createScreen } from '../../src/screen.ts'
 
 const status = (known: Partial<NodeStatus>): NodeStatus => ({
@@ -44,6 +44,14 @@ describe('the picture', () => {
   it('fits into one line of a log', () => {
     expect(renderLine(picture)).toContain('node-2 leads in epoch 5  members: node-2 node-3 (leaving)')
   })
+})
+
+it('sums up takeovers', () => {
+  expect(renderTakeovers([])).toBe('Takeovers after a fault: none')
+  expect(renderTakeovers([3_541, 2_900])).toBe('Takeovers after a fault: 3.54 s, 2.90 s')
+  expect(renderTakeovers([1_000, 5_000, 1_500, 1_200, 900])).toBe(
+    'Takeovers after a fault: 5, median 1.20 s, longest 5.00 s',
+  )
 })
 
 describe('the screen', () => {
