@@ -123,23 +123,26 @@ COMMENT ON VIEW :"schema".active_locks IS 'The truth where is_acquired alone is 
 -- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue.
 -- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
 CREATE FUNCTION :"schema".lock_renew(keys text[], owners text[], tokens bigint[], ttls bigint[], exact boolean[])
-RETURNS TABLE (renewed bigint) LANGUAGE plpgsql VOLATILE
+RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 BEGIN
   RETURN QUERY
   -- renew
-  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting)
-  UPDATE locks AS l
-  SET expires_at = CASE
-    WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
-    ELSE greatest(l.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
-  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
-    WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
-  WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
-    AND l.is_acquired AND l.expires_at > clock_timestamp()
-  RETURNING a.position;
+  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting),
+  renewed AS (
+    UPDATE locks AS l
+    SET expires_at = CASE
+      WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
+      ELSE greatest(l.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
+    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
+      WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
+    WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
+      AND l.is_acquired AND l.expires_at > clock_timestamp()
+    RETURNING a.position
+  )
+  SELECT array_agg(position)::text FROM renewed;
   -- renewed
 END $$;
 
@@ -147,7 +150,7 @@ END $$;
 CREATE FUNCTION :"schema".lock_renew_shares(
   keys text[], owners text[], tokens bigint[], ttls bigint[], exact boolean[]
 )
-RETURNS TABLE (renewed bigint) LANGUAGE plpgsql VOLATILE
+RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
@@ -171,7 +174,7 @@ BEGIN
     FROM (SELECT key, max(expires_at) AS expires_at FROM renewed GROUP BY key) r
     WHERE l.key = r.key AND l.expires_at < r.expires_at
   )
-  SELECT position FROM renewed;
+  SELECT array_agg(position)::text FROM renewed;
   -- renewed shares
 END $$;
 

@@ -1,6 +1,7 @@
 import { migrate } from '@x/lock-table/migrations'
 import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
+import { bareRenewal, ourRenewal } from './floors/leases.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
 import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease } from './peers/table-peers.ts'
@@ -29,6 +30,16 @@ const rows: readonly Row[] = [
     targets: [
       { of: 'ours', against: 'hand-written upsert', figure: 'perSecond', atLeast: 9 },
       { of: 'ours', against: 'redlock', figure: 'perSecond', atLeast: 1.8 },
+    ],
+  },
+  {
+    id: 'L3',
+    work: 'renew 10,000 leases',
+    floor: 'one hand-written UPDATE of as many rows, owner and token matched',
+    contenders: { floor: bareRenewal, ours: ourRenewal },
+    targets: [
+      { of: 'ours', figure: 'p50Us', atMost: 40_000 },
+      { of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.2 },
     ],
   },
   {

@@ -12,6 +12,6 @@ export const textArray = (values: readonly (string | null)[]): string => {
   return `${literal}}`
 }
 
-/** A bigint[] or boolean[]; null stays null. */
-export const plainArray = (values: readonly (bigint | number | boolean | null)[]): string =>
+/** An array of what never needs quotes: numbers, booleans, and names in base 62. */
+export const plainArray = (values: readonly (bigint | number | boolean | string | null)[]): string =>
   `{${values.map((value) => (value === null ? 'NULL' : String(value))).join(',')}}`

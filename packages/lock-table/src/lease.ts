@@ -4,6 +4,8 @@ import type { LockMode } from '@x/lock-core'
 export interface LeaseGrant {
   /** When the next renewal is due, on the monotonic clock. */
   renewAt: number
+  /** A refresh by the holder is on its way. */
+  refreshing: boolean
 }
 
 /** Names one grant, and no other: a late request for an earlier grant of the key touches nothing. */

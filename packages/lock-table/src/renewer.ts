@@ -1,36 +1,16 @@
 import { LockNotHeldError, type Logger } from '@x/lock-core'
-import {
-  type Coalescer,
-  createCoalescer,
-  type LockHandle,
-  monotonicNow,
-  systemClock,
-  type Timer,
-} from '@x/lock-core/adapter'
+import { type LockHandle, monotonicNow, systemClock, type Timer } from '@x/lock-core/adapter'
 import { plainArray, textArray } from './array-literal.ts'
 import type { LeaseGrant } from './lease.ts'
 import { isTransient, type LockStore, statementTimeoutMs } from './store.ts'
 
 type Lease = LockHandle<LeaseGrant>
 
-interface Renewal {
-  readonly lease: Lease
-  readonly ttlMs: number
-  /** May shorten the lease: asked for by the holder. */
-  readonly exact: boolean
-  /** Until when an answer is of use, on the monotonic clock. */
-  readonly until: number
-}
-
-interface Renewed {
-  readonly renewed: boolean
-  readonly startedAt: number
-}
-
 /** Renewed at this part of the ttl, so that two more attempts fit before the lease is over. */
 const renewAt = 1 / 3
 
-const largestBatch = 20_000
+/** A request that hangs must leave time for another one, but a busy machine needs some time to answer. */
+const shortestTimeoutMs = 50
 
 /**
  * Keeps leases alive: one statement for all that are due, whatever their number. An answer that was lost is asked for again
@@ -40,37 +20,24 @@ export class Renewer {
   readonly #store: LockStore
   readonly #logger: Logger | undefined
   readonly #leases = new Set<Lease>()
-  readonly #renewals: Readonly<Record<Lease['mode'], Coalescer<Renewal, Renewed>>>
   #timer: { readonly at: number; readonly timer: Timer } | null = null
 
   constructor(store: LockStore, logger: Logger | undefined) {
     this.#store = store
     this.#logger = logger
-    const coalesce = (mode: Lease['mode']): Coalescer<Renewal, Renewed> =>
-      createCoalescer({
-        // Renewals of one lease never overtake each other, and one of many never locks a row twice.
-        identityOf: ({ lease }) => lease.sessionId,
-        maxBatch: largestBatch,
-        run: (batch) => this.#send(mode, batch),
-      })
-    this.#renewals = { exclusive: coalesce('exclusive'), shared: coalesce('shared') }
   }
 
-  get size(): number {
-    return this.#leases.size
-  }
-
-  /** Takes over the renewal of the lease. @param inMs when its first renewal is due */
-  add(lease: Lease, inMs: number = lease.ttlMs * renewAt): void {
+  /** Takes over the renewal of the lease. */
+  add(lease: Lease): void {
     this.#leases.add(lease)
-    lease.grant.renewAt = monotonicNow() + inMs
+    lease.grant.renewAt = monotonicNow() + lease.ttlMs * renewAt
     this.#wakeAt(lease.grant.renewAt)
   }
 
   /** Turns the claim of a lock that was handed over into a lease of its ttl, at once and off the caller's path. */
   confirm(lease: Lease, goOn: boolean): void {
     if (goOn) this.add(lease)
-    void this.#renew(lease)
+    void this.#renew(lease.mode, [lease])
   }
 
   remove(lease: Lease): void {
@@ -79,13 +46,18 @@ export class Renewer {
   }
 
   /**
-   * One renewal, by the holder's wish.
+   * One renewal, by the holder's wish; may shorten the lease.
    * @throws {LockNotHeldError} when the database says that the lease is over
    */
   async refresh(lease: Lease, ttlMs: number): Promise<void> {
     await this.#store.admit(ttlMs)
-    const { renewed } = await this.#untilDeadline({ lease, ttlMs, exact: true, until: untilDeadline(lease) })
-    if (!renewed) throw new LockNotHeldError({ key: lease.key, operation: 'refresh' })
+    // A renewal of the old ttl that is sent after this one would be taken for one of the new.
+    lease.grant.refreshing = true
+    try {
+      await this.#exactly(lease, ttlMs, 'refresh', monotonicNow() + lease.remainingMs())
+    } finally {
+      lease.grant.refreshing = false
+    }
     lease.grant.renewAt = monotonicNow() + ttlMs * renewAt
     if (this.#leases.has(lease)) this.#wakeAt(lease.grant.renewAt)
   }
@@ -95,9 +67,7 @@ export class Renewer {
    * @throws {LockNotHeldError} when the database says that it is over
    */
   async keep(lease: Lease, keepMs: number): Promise<void> {
-    const until = monotonicNow() + statementTimeoutMs
-    const { renewed } = await this.#untilDeadline({ lease, ttlMs: keepMs, exact: true, until })
-    if (!renewed) throw new LockNotHeldError({ key: lease.key, operation: 'release' })
+    await this.#exactly(lease, keepMs, 'release', monotonicNow() + statementTimeoutMs)
   }
 
   close(): void {
@@ -121,80 +91,103 @@ export class Renewer {
   #wake(): void {
     this.#timer = null
     const now = monotonicNow()
+    const due: Readonly<Record<Lease['mode'], Lease[]>> = { exclusive: [], shared: [] }
     let next = Number.POSITIVE_INFINITY
     for (const lease of this.#leases) {
       if (!lease.isHeld()) {
         this.#leases.delete(lease)
         continue
       }
+      const { grant } = lease
       const intervalMs = lease.ttlMs * renewAt
-      if (lease.grant.renewAt <= now + intervalMs / 2) {
-        lease.grant.renewAt = now + intervalMs
-        void this.#renew(lease)
+      if (grant.renewAt <= now + intervalMs / 2) {
+        grant.renewAt = now + intervalMs
+        if (!grant.refreshing) due[lease.mode].push(lease)
       }
-      next = Math.min(next, lease.grant.renewAt)
+      next = Math.min(next, grant.renewAt)
     }
+    for (const mode of ['exclusive', 'shared'] as const) if (due[mode].length > 0) void this.#renew(mode, due[mode])
     if (next < Number.POSITIVE_INFINITY) this.#wakeAt(next)
   }
 
-  async #renew(lease: Lease): Promise<void> {
-    try {
-      const { renewed, startedAt } = await this.#untilDeadline({
-        lease,
-        ttlMs: lease.ttlMs,
-        exact: false,
-        until: untilDeadline(lease),
-      })
-      if (renewed) lease.renewed(startedAt)
-      else lease.lose('forced')
-    } catch (error) {
-      // The local deadline ends the lease, if nothing else does.
-      this.#logger?.warn({ err: error, key: lease.key }, 'a lease could not be renewed')
-      lease.isHeld()
-    }
-  }
-
-  async #untilDeadline(renewal: Renewal): Promise<Renewed> {
-    const { lease } = renewal
-    for (let attempt = 0; ; attempt += 1) {
+  async #renew(mode: Lease['mode'], due: readonly Lease[]): Promise<void> {
+    let leases = due
+    for (let attempt = 0; leases.length > 0; attempt += 1) {
+      const until = earliestDeadline(leases)
       try {
-        return await this.#renewals[lease.mode].submit(renewal)
+        const startedAt = monotonicNow()
+        const renewed = await this.#send(mode, leases, (lease) => lease.ttlMs, false, until)
+        for (const [index, lease] of leases.entries()) {
+          if (renewed[index] === 1) lease.renewed(startedAt)
+          else lease.lose('forced')
+        }
+        return
       } catch (error) {
-        const leftMs = renewal.until - monotonicNow()
-        if (!isTransient(error) || leftMs <= 0) throw error
-        this.#logger?.debug({ err: error, key: lease.key, attempt }, 'a renewal had no answer and is sent again')
-        await pause(Math.min(leftMs / 4, 20 * 2 ** Math.min(attempt, 5)) * (0.5 + Math.random()))
+        if (!isTransient(error)) {
+          // The local deadlines end the leases, if nothing else does.
+          this.#logger?.error({ err: error, leases: leases.length }, 'leases cannot be renewed')
+          return
+        }
+        this.#logger?.debug({ err: error, leases: leases.length, attempt }, 'a renewal had no answer and is sent again')
+        await pauseAfter(attempt, until)
+        leases = leases.filter((lease) => lease.isHeld() && !lease.grant.refreshing)
       }
     }
   }
 
-  async #send(mode: Lease['mode'], batch: readonly Renewal[]): Promise<readonly Renewed[]> {
+  async #exactly(lease: Lease, ttlMs: number, operation: string, until: number): Promise<void> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const [renewed] = await this.#send(lease.mode, [lease], () => ttlMs, true, until)
+        if (renewed === 1) return
+        throw new LockNotHeldError({ key: lease.key, operation })
+      } catch (error) {
+        if (!isTransient(error) || monotonicNow() >= until) throw error
+        await pauseAfter(attempt, until)
+      }
+    }
+  }
+
+  /** One statement; 1 in the place of each lease that was renewed. */
+  async #send(
+    mode: Lease['mode'],
+    leases: readonly Lease[],
+    ttlOf: (lease: Lease) => number,
+    exact: boolean,
+    until: number,
+  ): Promise<Uint8Array> {
     const { renew, renewShares } = this.#store.statements
-    const values = [
-      textArray(batch.map(({ lease }) => lease.key)),
-      textArray(batch.map(({ lease }) => lease.sessionId)),
-      plainArray(batch.map(({ lease }) => lease.fencingToken)),
-      plainArray(batch.map(({ ttlMs }) => ttlMs)),
-      plainArray(batch.map(({ exact }) => exact)),
-    ]
-    const startedAt = monotonicNow()
-    let shortest = Number.POSITIVE_INFINITY
-    for (const { until } of batch) shortest = Math.min(shortest, until - startedAt)
-    // Shorter than what is left: a request that hangs must leave time for another one.
-    const timeoutMs = Math.min(Math.max(shortest / 2, 50), statementTimeoutMs)
-    const rows = await this.#store.queryLocked<readonly [string]>(mode === 'exclusive' ? renew : renewShares, values, {
-      timeoutMs,
-      bypassPolicy: true,
-    })
-    const renewed = new Uint8Array(batch.length)
-    for (const [position] of rows) renewed[Number(position) - 1] = 1
-    return batch.map((_, index) => ({ renewed: renewed[index] === 1, startedAt }))
+    const rows = await this.#store.queryLocked<readonly [string | null]>(
+      mode === 'exclusive' ? renew : renewShares,
+      [
+        textArray(leases.map((lease) => lease.key)),
+        plainArray(leases.map((lease) => lease.sessionId)),
+        plainArray(leases.map((lease) => lease.fencingToken)),
+        plainArray(leases.map(ttlOf)),
+        plainArray(leases.map(() => exact)),
+      ],
+      {
+        timeoutMs: Math.min(Math.max((until - monotonicNow()) / 2, shortestTimeoutMs), statementTimeoutMs),
+        bypassPolicy: true,
+      },
+    )
+    const renewed = new Uint8Array(leases.length)
+    const positions = rows[0]?.[0] ?? '{}'
+    if (positions !== '{}') for (const position of positions.slice(1, -1).split(',')) renewed[Number(position) - 1] = 1
+    return renewed
   }
 }
 
-const untilDeadline = (lease: Lease): number => monotonicNow() + lease.remainingMs()
+const earliestDeadline = (leases: readonly Lease[]): number => {
+  let shortest = Number.POSITIVE_INFINITY
+  for (const lease of leases) shortest = Math.min(shortest, lease.remainingMs())
+  return monotonicNow() + shortest
+}
 
-const pause = (delayMs: number): Promise<void> =>
-  new Promise((resolve) => {
-    systemClock.schedule(resolve, delayMs)
+/** Longer each time, with jitter, and never so long that the deadline passes unused. */
+const pauseAfter = (attempt: number, until: number): Promise<void> => {
+  const delayMs = Math.min((until - monotonicNow()) / 4, 20 * 2 ** Math.min(attempt, 5)) * (0.5 + Math.random())
+  return new Promise((resolve) => {
+    systemClock.schedule(resolve, Math.max(delayMs, 1))
   })
+}

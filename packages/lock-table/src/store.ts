@@ -25,6 +25,7 @@ export class LockStore {
   readonly #runner: Runner
   #ground: Promise<Ground> | null = null
   #known: Ground | null = null
+  #raising: Promise<void> | null = null
 
   constructor(options: ResolvedTableLockerOptions) {
     this.#options = options
@@ -68,9 +69,13 @@ export class LockStore {
   /** Makes sure that the database knows how long a lease may live, before one of that length is granted. */
   async admit(ttlMs: number): Promise<void> {
     const ground = await this.ready()
-    if (ttlMs <= ground.maxTtlMs) return
-    await this.#runner.query(this.statements.raiseTtl, [ttlMs], { timeoutMs: statementTimeoutMs })
-    ground.maxTtlMs = Math.max(ground.maxTtlMs, ttlMs)
+    // One at a time: a thousand callers who come at once wait for the same statement.
+    while (ttlMs > ground.maxTtlMs) {
+      this.#raising ??= this.#raise(ground, ttlMs).finally(() => {
+        this.#raising = null
+      })
+      await this.#raising
+    }
   }
 
   /** Whether {@link admit} has nothing to do. */
@@ -93,6 +98,11 @@ export class LockStore {
 
   close(): Promise<void> {
     return this.#runner.close()
+  }
+
+  async #raise(ground: Ground, ttlMs: number): Promise<void> {
+    await this.#runner.query(this.statements.raiseTtl, [ttlMs], { timeoutMs: statementTimeoutMs })
+    ground.maxTtlMs = Math.max(ground.maxTtlMs, ttlMs)
   }
 
   async #look(): Promise<Ground> {

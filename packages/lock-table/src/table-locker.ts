@@ -389,7 +389,7 @@ class LeaseLocker implements TableLocker {
         leaseMs: grant.leaseMs,
         maxHoldMs: resolved.maxHoldMs,
         minHoldMs: resolved.minHoldMs,
-        grant: { renewAt: Number.POSITIVE_INFINITY },
+        grant: { renewAt: Number.POSITIVE_INFINITY, refreshing: false },
       },
       this.#family,
     )
