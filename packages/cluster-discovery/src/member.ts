@@ -242,7 +242,7 @@ export class Member {
         return record
       })
       this.#attempt = randomUUID()
-      this.#contact.answered(this.#clock.now())
+      this.#contact.answered(startedAt, this.#clock.now())
       this.#step({ step: 'joined', node: joined.node, confirmedUntil: startedAt + ttlMs })
     } catch (error) {
       this.#step({ step: 'join-failed' })
@@ -304,8 +304,7 @@ export class Member {
   }
 
   async #answered({ self, answer, startedAt, known }: AnsweredBeat): Promise<void> {
-    const now = this.#clock.now()
-    this.#contact.answered(now)
+    this.#contact.answered(startedAt, this.#clock.now())
     if (answer?.alive !== true) return this.#letGo(self)
     this.#step({
       step: 'confirmed',

@@ -4,7 +4,7 @@ import type { Look, Suspect } from './record.ts'
 export interface Verdict {
   /** Silent for their ttl on two looks running. */
   readonly stale: readonly Suspect[]
-  /** Without their marker on two looks at least `confirmMs` apart, and no beat in between. */
+  /** Without their marker on two looks far enough apart, and no beat in between. */
   readonly crashed: readonly Suspect[]
   /** When to look again out of cadence, milliseconds from this look; null: in cadence. */
   readonly lookAgainMs: number | null
@@ -18,10 +18,12 @@ export interface SuspicionOptions {
 }
 
 /**
- * Between the two looks at a marker that is gone, milliseconds. A node that lost its connections and lives has opened one
- * and beaten by then.
+ * Between the two looks at a marker that is gone, milliseconds: time for a node that lost its connections and lives to open
+ * one (some six round trips) and to beat. A machine or network that is slow for the sweeper is slow for the others.
  */
-export const confirmMs = 500
+export function confirmMs(roundTripMs: number): number {
+  return Math.min(Math.max(300, 10 * roundTripMs), 1_000)
+}
 
 /** More than this share of the members, and at least this many, look like a database in trouble, not like deaths. */
 const massShare = 0.3
@@ -50,8 +52,9 @@ export class Suspicion {
   /**
    * @param contactMs how long the sweeper has been in touch with the database without a break: after an outage everybody
    * looks silent, and everybody gets one ttl to beat again
+   * @param waitMs between two looks at a marker that is gone; see {@link confirmMs}
    */
-  judge(look: Look, now: number, contactMs: number): Verdict {
+  judge(look: Look, now: number, contactMs: number, waitMs: number): Verdict {
     const before = this.#suspects
     this.#suspects = new Map()
     if (Math.min(contactMs, look.uptimeMs) < this.#ttlMs) return nobody
@@ -65,11 +68,11 @@ export class Suspicion {
       const goneSince = suspect.gone ? (same?.goneSince ?? now) : null
       this.#suspects.set(key, { suspect, goneSince })
       if (suspect.stale && same?.suspect.stale) stale.push(suspect)
-      else if (goneSince !== null && now - goneSince >= confirmMs) crashed.push(suspect)
+      else if (goneSince !== null && now - goneSince >= waitMs) crashed.push(suspect)
       else if (goneSince !== null) waiting = true
     }
     const held = this.#hold(look, now, stale.length + crashed.length > 0)
-    const lookAgainMs = waiting && held === null ? confirmMs : null
+    const lookAgainMs = waiting && held === null ? waitMs : null
     return held === null ? { stale, crashed, lookAgainMs, held } : { stale: [], crashed: [], lookAgainMs, held }
   }
 

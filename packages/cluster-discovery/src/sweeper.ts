@@ -138,8 +138,8 @@ export class Sweeper {
       if (this.#role === role) this.#role = { role: 'none' }
       return
     }
-    contact.answered(clock.now())
-    const verdict = suspicion.judge(look, startedAt, contact.lengthMs(startedAt))
+    contact.answered(startedAt, clock.now())
+    const verdict = suspicion.judge(look, startedAt, contact.lengthMs(startedAt), confirmMs(contact.roundTripMs))
     if (verdict.held !== null) {
       heldChannel.publish({ cluster, ...verdict.held })
       logger?.warn({ cluster, ...verdict.held }, 'many nodes fell silent at once; they are given one more ttl')
@@ -167,15 +167,16 @@ export class Sweeper {
     const { tables, clock, contact } = this.#options
     const startedAt = clock.now()
     const look = await tables.watchSweeper()
-    contact.answered(clock.now())
+    contact.answered(startedAt, clock.now())
     const seen = this.#goneSeen
+    const waitMs = confirmMs(contact.roundTripMs)
     if (look === null || !look.gone || look.epoch !== role.of.epoch) {
       this.#goneSeen = null
     } else if (seen?.look.lastBeat !== look.lastBeat) {
       this.#goneSeen = { look, at: startedAt }
-      this.#cadence.soon(confirmMs)
-    } else if (startedAt - seen.at < confirmMs) {
-      this.#cadence.soon(confirmMs - (startedAt - seen.at))
+      this.#cadence.soon(waitMs)
+    } else if (startedAt - seen.at < waitMs) {
+      this.#cadence.soon(waitMs - (startedAt - seen.at))
     } else {
       const epoch = await tables.succeed(role.self, look)
       if (epoch !== null && this.#role.role === 'standby') {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Look, Suspect } from '../../src/record.ts'
-import { Suspicion } from '../../src/suspicion.ts'
+import { confirmMs, Suspicion } from '../../src/suspicion.ts'
 
 const suspect = (id: string, fields: Partial<Suspect> = {}): Suspect => ({
   id,
@@ -23,23 +23,23 @@ const long = 1e9
 describe('silence', () => {
   it('takes two looks', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    expect(suspicion.judge(look([suspect('a')]), 0, long).stale).toEqual([])
-    expect(ids(suspicion.judge(look([suspect('a')]), 1_000, long).stale)).toEqual(['a'])
+    expect(suspicion.judge(look([suspect('a')]), 0, long, 500).stale).toEqual([])
+    expect(ids(suspicion.judge(look([suspect('a')]), 1_000, long, 500).stale)).toEqual(['a'])
   })
 
   it('begins anew after a beat between the looks', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    suspicion.judge(look([suspect('a')]), 0, long)
-    expect(suspicion.judge(look([suspect('a', { lastBeat: '2000' })]), 1_000, long).stale).toEqual([])
+    suspicion.judge(look([suspect('a')]), 0, long, 500)
+    expect(suspicion.judge(look([suspect('a', { lastBeat: '2000' })]), 1_000, long, 500).stale).toEqual([])
   })
 
   it('is nobody else’s fault for one ttl after the sweeper lost touch, or the server started', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    suspicion.judge(look([suspect('a')]), 0, 6_000)
-    expect(suspicion.judge(look([suspect('a')]), 1_000, 7_000).stale).toEqual([])
-    expect(suspicion.judge(look([suspect('a')], { uptimeMs: 7_999 }), 2_000, long).stale).toEqual([])
-    suspicion.judge(look([suspect('a')]), 3_000, 9_000)
-    expect(ids(suspicion.judge(look([suspect('a')]), 4_000, 10_000).stale)).toEqual(['a'])
+    suspicion.judge(look([suspect('a')]), 0, 6_000, 500)
+    expect(suspicion.judge(look([suspect('a')]), 1_000, 7_000, 500).stale).toEqual([])
+    expect(suspicion.judge(look([suspect('a')], { uptimeMs: 7_999 }), 2_000, long, 500).stale).toEqual([])
+    suspicion.judge(look([suspect('a')]), 3_000, 9_000, 500)
+    expect(ids(suspicion.judge(look([suspect('a')]), 4_000, 10_000, 500).stale)).toEqual(['a'])
   })
 })
 
@@ -48,15 +48,15 @@ describe('a marker that is gone', () => {
 
   it('asks for another look, and counts after it', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    expect(suspicion.judge(look([gone]), 0, long)).toMatchObject({ crashed: [], lookAgainMs: 500 })
-    expect(suspicion.judge(look([gone]), 499, long)).toMatchObject({ crashed: [], lookAgainMs: 500 })
-    expect(ids(suspicion.judge(look([gone]), 500, long).crashed)).toEqual(['a'])
+    expect(suspicion.judge(look([gone]), 0, long, 500)).toMatchObject({ crashed: [], lookAgainMs: 500 })
+    expect(suspicion.judge(look([gone]), 499, long, 500)).toMatchObject({ crashed: [], lookAgainMs: 500 })
+    expect(ids(suspicion.judge(look([gone]), 500, long, 500).crashed)).toEqual(['a'])
   })
 
   it('means nothing when the node has beaten since', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    suspicion.judge(look([gone]), 0, long)
-    expect(suspicion.judge(look([{ ...gone, lastBeat: '2000' }]), 600, long).crashed).toEqual([])
+    suspicion.judge(look([gone]), 0, long, 500)
+    expect(suspicion.judge(look([{ ...gone, lastBeat: '2000' }]), 600, long, 500).crashed).toEqual([])
   })
 })
 
@@ -65,19 +65,19 @@ describe('a mass death', () => {
 
   it('is held for one ttl, and then believed', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    suspicion.judge(look(many), 0, long)
-    expect(suspicion.judge(look(many), 1_000, long)).toMatchObject({
+    suspicion.judge(look(many), 0, long, 500)
+    expect(suspicion.judge(look(many), 1_000, long, 500)).toMatchObject({
       stale: [],
       held: { doubtful: 4, remainingMs: 8_000 },
     })
-    expect(suspicion.judge(look(many), 8_999, long).stale).toEqual([])
-    expect(ids(suspicion.judge(look(many), 9_000, long).stale)).toEqual(['a', 'b', 'c', 'd'])
+    expect(suspicion.judge(look(many), 8_999, long, 500).stale).toEqual([])
+    expect(ids(suspicion.judge(look(many), 9_000, long, 500).stale)).toEqual(['a', 'b', 'c', 'd'])
   })
 
   it('is seen although its nodes come due one by one', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    suspicion.judge(look([suspect('a')], { doubtful: 4 }), 0, long)
-    expect(suspicion.judge(look([suspect('a')], { doubtful: 4 }), 1_000, long)).toMatchObject({
+    suspicion.judge(look([suspect('a')], { doubtful: 4 }), 0, long, 500)
+    expect(suspicion.judge(look([suspect('a')], { doubtful: 4 }), 1_000, long, 500)).toMatchObject({
       stale: [],
       held: { members: 10 },
     })
@@ -86,19 +86,27 @@ describe('a mass death', () => {
   it('is none with fewer than three, or 30 %', () => {
     const two = many.slice(0, 2)
     const small = new Suspicion({ ttlMs: 8_000 })
-    small.judge(look(two, { members: 3 }), 0, long)
-    expect(ids(small.judge(look(two, { members: 3 }), 1_000, long).stale)).toEqual(['a', 'b'])
+    small.judge(look(two, { members: 3 }), 0, long, 500)
+    expect(ids(small.judge(look(two, { members: 3 }), 1_000, long, 500).stale)).toEqual(['a', 'b'])
     const large = new Suspicion({ ttlMs: 8_000 })
-    large.judge(look(many, { members: 14 }), 0, long)
-    expect(large.judge(look(many, { members: 14 }), 1_000, long).stale).toHaveLength(4)
+    large.judge(look(many, { members: 14 }), 0, long, 500)
+    expect(large.judge(look(many, { members: 14 }), 1_000, long, 500).stale).toHaveLength(4)
   })
 
   it('is over when they come back', () => {
     const suspicion = new Suspicion({ ttlMs: 8_000 })
-    suspicion.judge(look(many), 0, long)
-    suspicion.judge(look(many), 1_000, long)
-    suspicion.judge(look([]), 2_000, long)
-    suspicion.judge(look(many), 20_000, long)
-    expect(suspicion.judge(look(many), 21_000, long)).toMatchObject({ stale: [], held: { remainingMs: 8_000 } })
+    suspicion.judge(look(many), 0, long, 500)
+    suspicion.judge(look(many), 1_000, long, 500)
+    suspicion.judge(look([]), 2_000, long, 500)
+    suspicion.judge(look(many), 20_000, long, 500)
+    expect(suspicion.judge(look(many), 21_000, long, 500)).toMatchObject({ stale: [], held: { remainingMs: 8_000 } })
   })
+})
+
+describe('the time between two looks at a lost marker', () => {
+  it.each([
+    [1, 300],
+    [45, 450],
+    [5_000, 1_000],
+  ])('with round trips of %d ms is %d ms', (roundTripMs, waitMs) => expect(confirmMs(roundTripMs)).toBe(waitMs))
 })
