@@ -116,6 +116,16 @@ export const mutants: readonly Mutant[] = [
     },
   },
   {
+    fault: 'lets the next one in a little before the ttl is over',
+    foundBy: 'holds whose ttl runs out end before the next one begins',
+    says: /began while/,
+    break: (sound) =>
+      altering(sound, (_, { ttlMs = Number.POSITIVE_INFINITY }) => {
+        const endsAt = performance.now() + ttlMs + 30
+        return { isHeld: () => performance.now() < endsAt }
+      }),
+  },
+  {
     fault: 'takes keys for equal that differ in case',
     foundBy: 'keys that only look alike are different locks',
     break: (sound) => ({ tryAcquire: (key, options) => sound.tryAcquire(key.toLowerCase(), options) }),
@@ -396,5 +406,10 @@ export const mutants: readonly Mutant[] = [
     foundBy: 'of two releases at once one rejects',
     says: /left behind/,
     breakHooks: () => ({ leaks: async () => ['one lock'] }),
+  },
+  {
+    fault: 'does not renew what it says it renews',
+    foundBy: 'a renewed lock outlives its ttl, for others too',
+    says: /was lost/,
   },
 ]

@@ -17,6 +17,7 @@ lockerConformance({
   capabilities,
   createLocker: async () => new SqliteLocker(path),
   schedules: 20,
+  renewsGivenTtl: true,
   hooks: {
     async forceRelease(key) {
       using db = new DatabaseSync(path)

@@ -1,3 +1,4 @@
+export { type BatchLine, type BatchLineOptions, createBatchLine } from './batch-line.ts'
 export { type Clock, monotonicNow, systemClock, type Timer } from './clock.ts'
 export { type Coalescer, type CoalescerOptions, createCoalescer } from './coalescer.ts'
 export { Deadline } from './deadline.ts'

@@ -9,6 +9,7 @@ import { Random } from './random.ts'
 /** What is known of an adapter before any test runs: what decides which cases apply. */
 export interface Facts {
   readonly capabilities: LockerCapabilities
+  readonly renewsGivenTtl: boolean
   readonly hooks: ConformanceHooks
 }
 
@@ -29,6 +30,7 @@ export interface Topic {
 /** What a case works with: fresh lockers and keys, and waiting that ends. Everything is closed when the case is over. */
 export class Bench implements Facts {
   readonly capabilities: LockerCapabilities
+  readonly renewsGivenTtl: boolean
   readonly hooks: ConformanceHooks
   readonly random: Random
   readonly schedules: number
@@ -45,12 +47,18 @@ export class Bench implements Facts {
   constructor(options: ConformanceOptions, seed: number) {
     this.#options = options
     this.capabilities = options.capabilities
+    this.renewsGivenTtl = options.renewsGivenTtl ?? false
     this.hooks = options.hooks ?? {}
     this.random = new Random(seed)
     this.schedules = options.schedules ?? 50
     this.ttlMs = options.ttlMs ?? 500
     this.detectMs = options.detectMs ?? 5_000
     this.patienceMs = this.detectMs + 4 * this.ttlMs + 3_000
+  }
+
+  /** Options of a lock that is meant to run out. */
+  get shortLease(): { readonly ttlMs: number; readonly renew: 'manual' } {
+    return { ttlMs: this.ttlMs, renew: 'manual' }
   }
 
   /** Another session on the store. */
@@ -97,6 +105,28 @@ export class Bench implements Facts {
       return await Promise.race([promise, late])
     } finally {
       ended.abort()
+    }
+  }
+
+  /**
+   * Runs what needs the event loop to turn at least four times per ttl. Where the machine stalls for longer, a lock that is
+   * kept alive is lost rightly, and the attempt says nothing: another one is made.
+   */
+  async undisturbed(attempt: () => Promise<void>): Promise<void> {
+    for (let attempts = 1; ; attempts += 1) {
+      let last = monotonicNow()
+      let longestMs = 0
+      const watch = setInterval(() => {
+        longestMs = Math.max(longestMs, monotonicNow() - last)
+        last = monotonicNow()
+      }, 5)
+      try {
+        return await attempt()
+      } catch (error) {
+        if (Math.max(longestMs, monotonicNow() - last) < this.ttlMs / 4 || attempts === 5) throw error
+      } finally {
+        clearInterval(watch)
+      }
     }
   }
 
@@ -176,4 +206,10 @@ export function assertLost(lock: Lock, what: string): void {
   assertOver(lock, what)
   assert.equal(lock.signal.aborted, true, `${what}: the signal has not aborted`)
   assertCode(lock.signal.reason, 'LOCK_LOST', `${what}: reason of the signal`)
+}
+
+/** How the lock was lost, as the reason of its signal says. */
+export function lossReason(lock: Lock): unknown {
+  const { reason } = lock.signal
+  return reason instanceof Error && 'reason' in reason ? reason.reason : undefined
 }

@@ -38,5 +38,10 @@ export interface ConformanceOptions {
   seed?: number | undefined
   /** Random schedules per case. @default 50 */
   schedules?: number | undefined
+  /**
+   * Whether `renew: 'auto'` keeps a lock alive whose ttl the caller has given.
+   * @default false
+   */
+  renewsGivenTtl?: boolean | undefined
   hooks?: ConformanceHooks | undefined
 }

@@ -86,5 +86,21 @@ export const exclusion: Topic = {
         }
       },
     },
+    {
+      name: 'holds whose ttl runs out end before the next one begins',
+      async run(bench) {
+        const lockers = await bench.lockers(3)
+        const history = new History()
+        const key = bench.key()
+        const workers = Array.from({ length: 6 }, async (_, worker) => {
+          const lock = await (lockers[worker % 3] ?? lockers[0]).acquire(key, bench.shortLease)
+          history.enter(lock, `worker ${worker}`)
+          // Every other one forgets to release it.
+          if (worker % 2 === 1) await lock[Symbol.asyncDispose]()
+        })
+        await bench.soon('all workers', Promise.all(workers.map((worker) => bench.start(worker))), 4 * bench.patienceMs)
+        assert.deepEqual(exclusionViolations(history.holds), [])
+      },
+    },
   ],
 }

@@ -72,7 +72,7 @@ export const fencing: Topic = {
       async run(bench) {
         const [one, other] = await bench.lockers(2)
         const key = bench.key()
-        const lost = await bench.take(one, key, { ttlMs: bench.ttlMs, renew: 'manual' })
+        const lost = await bench.take(one, key, bench.shortLease)
         const next = await bench.soon('the lease to run out', other.acquire(key))
         assert(
           (next.fencingToken ?? -1n) > (lost.fencingToken ?? -1n),

@@ -13,10 +13,15 @@ export interface Hold {
 /** Records who believed what in which order. One process sees all of it, so that its order is the order. */
 export class History {
   readonly #holds: { -readonly [P in keyof Hold]: Hold[P] }[] = []
+  readonly #open = new Map<Lock, () => void>()
   #position = 0
 
   /** Call it when the lock was granted, and before anything is awaited. The result ends the hold; call it before releasing. */
   enter(lock: Lock, holder: string): () => void {
+    // A hold ends when its holder stops believing, whether or not he has looked: ask those who are still in.
+    for (const [other, leave] of this.#open) {
+      if (other.key === lock.key && !other.isHeld()) leave()
+    }
     const hold = {
       key: lock.key,
       mode: lock.mode,
@@ -26,9 +31,12 @@ export class History {
       until: null as number | null,
     }
     this.#holds.push(hold)
-    return () => {
+    const leave = (): void => {
+      this.#open.delete(lock)
       hold.until ??= this.#position++
     }
+    this.#open.set(lock, leave)
+    return leave
   }
 
   get holds(): readonly Hold[] {

@@ -9,6 +9,7 @@ import { fencing } from './fencing.ts'
 import { leadership } from './leadership.ts'
 import { loss } from './loss.ts'
 import { many } from './many.ts'
+import { renewal } from './renewal.ts'
 import { semaphores } from './semaphores.ts'
 import { shared } from './shared.ts'
 
@@ -19,6 +20,7 @@ const topics: readonly Topic[] = [
   shared,
   fairness,
   cancellation,
+  renewal,
   loss,
   dispose,
   many,
@@ -41,7 +43,11 @@ const topics: readonly Topic[] = [
 export function lockerConformance(options: ConformanceOptions): void {
   const { runner } = options
   const seed = options.seed ?? Math.floor(Math.random() * 4_294_967_296)
-  const facts: Facts = { capabilities: options.capabilities, hooks: options.hooks ?? {} }
+  const facts: Facts = {
+    capabilities: options.capabilities,
+    renewsGivenTtl: options.renewsGivenTtl ?? false,
+    hooks: options.hooks ?? {},
+  }
   runner.describe(`${options.name} keeps what a Locker promises (seed ${seed})`, () => {
     for (const topic of topics) {
       runner.describe(topic.name, () => {

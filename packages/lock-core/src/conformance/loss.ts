@@ -1,10 +1,7 @@
 import assert from 'node:assert/strict'
 import { monotonicNow } from '../adapter/clock.ts'
-import type { LockLostError } from '../errors.ts'
 import type { Lock, Locker } from '../locker.ts'
-import { assertCode, assertLost, assertOver, type Bench, type Topic } from './bench.ts'
-
-const manual = (bench: Bench): { ttlMs: number; renew: 'manual' } => ({ ttlMs: bench.ttlMs, renew: 'manual' })
+import { assertCode, assertLost, assertOver, type Bench, lossReason, type Topic } from './bench.ts'
 
 /** Promises 3, 4 and 7: nothing is lost silently, and a lost lock cannot harm the next holder. */
 export const loss: Topic = {
@@ -14,7 +11,7 @@ export const loss: Topic = {
       name: 'a ttl that runs out ends the lock: signal, isHeld, remainingMs, assertHeld',
       async run(bench) {
         const locker = await bench.locker()
-        const lock = await bench.take(locker, bench.key(), manual(bench))
+        const lock = await bench.take(locker, bench.key(), bench.shortLease)
         assert.equal(lock.ttlMs, bench.ttlMs)
         const left = lock.remainingMs()
         assert(left > 0 && left <= bench.ttlMs, `remainingMs() is ${left} of ${bench.ttlMs}`)
@@ -31,7 +28,7 @@ export const loss: Topic = {
       async run(bench) {
         const [one, other] = await bench.lockers(2)
         const key = bench.key()
-        const lock = await bench.take(one, key, manual(bench))
+        const lock = await bench.take(one, key, bench.shortLease)
         const { signal } = lock
         const next = await bench.soon(
           'the next holder',
@@ -48,8 +45,8 @@ export const loss: Topic = {
       name: 'after a blocked event loop the very next line knows of the loss',
       async run(bench) {
         const locker = await bench.locker()
-        const unread = await bench.take(locker, bench.key(), manual(bench))
-        const read = await bench.take(locker, bench.key(), manual(bench))
+        const unread = await bench.take(locker, bench.key(), bench.shortLease)
+        const read = await bench.take(locker, bench.key(), bench.shortLease)
         const { signal } = read
         assert.equal(signal.aborted, false)
         const endsAt = monotonicNow() + bench.ttlMs + 20
@@ -64,62 +61,13 @@ export const loss: Topic = {
       async run(bench) {
         const [one, other] = await bench.lockers(2)
         const key = bench.key()
-        const lost = await bench.take(one, key, manual(bench))
+        const lost = await bench.take(one, key, bench.shortLease)
         const next = await bench.soon('the next holder', other.acquire(key))
         assertCode(await bench.failure('refresh of a lost lock', lost.refresh()), 'LOCK_NOT_HELD', 'refresh')
         assertCode(await bench.failure('release of a lost lock', lost.release()), 'LOCK_NOT_HELD', 'release')
         await bench.soon('dispose of a lost lock', Promise.resolve(lost[Symbol.asyncDispose]()))
         assert.equal(await one.tryAcquire(key), null, 'the late release freed the lock of the next holder')
         assert.equal(next.isHeld(), true)
-        await next.release()
-      },
-    },
-    {
-      name: 'refresh starts the ttl anew, in the store too',
-      async run(bench) {
-        const [one, other] = await bench.lockers(2)
-        const key = bench.key()
-        const lock = await bench.take(one, key, manual(bench))
-        const startedAt = monotonicNow()
-        while (monotonicNow() - startedAt < 2.5 * bench.ttlMs) {
-          await lock.refresh()
-          assert(lock.remainingMs() <= bench.ttlMs)
-          assert.equal(await other.tryAcquire(key), null, 'a refreshed lock was given to somebody else')
-          assert.equal(lock.isHeld(), true, 'a refreshed lock was lost')
-          await bench.until('a third of the ttl', () => lock.remainingMs() < (bench.ttlMs * 2) / 3)
-        }
-        await lock.release()
-      },
-    },
-    {
-      name: 'refresh may lengthen and shorten the ttl',
-      async run(bench) {
-        const [one, other] = await bench.lockers(2)
-        const key = bench.key()
-        const lock = await bench.take(one, key, { ttlMs: bench.ttlMs * 4, renew: 'manual' })
-        await lock.refresh(bench.ttlMs * 8)
-        assert.equal(lock.ttlMs, bench.ttlMs * 8)
-        assert(lock.remainingMs() > bench.ttlMs * 4, `remainingMs() is ${lock.remainingMs()} after a longer refresh`)
-        await lock.refresh(bench.ttlMs)
-        assert.equal(lock.ttlMs, bench.ttlMs)
-        assert(lock.remainingMs() <= bench.ttlMs, `remainingMs() is ${lock.remainingMs()} after a shorter refresh`)
-        const next = await bench.soon('the shortened ttl to end', other.acquire(key))
-        assertLost(lock, 'a lock whose shortened ttl ran out')
-        await next.release()
-      },
-    },
-    {
-      name: 'maxHoldMs ends the hold, and frees the key, although the lock is refreshed',
-      async run(bench) {
-        const [one, other] = await bench.lockers(2)
-        const key = bench.key()
-        const lock = await bench.take(one, key, { maxHoldMs: bench.ttlMs })
-        assert(lock.remainingMs() <= bench.ttlMs)
-        await lock.refresh()
-        assert(lock.remainingMs() <= bench.ttlMs, 'refresh() moved the end that maxHoldMs set')
-        const next = await bench.soon('the key of a lock at its maxHoldMs', other.acquire(key))
-        assertLost(lock, 'a lock at its maxHoldMs')
-        assert.equal(reasonOf(lock), 'max-hold')
         await next.release()
       },
     },
@@ -135,7 +83,7 @@ export const loss: Topic = {
         assert.equal(signal.aborted, true, 'close() did not abort the signal of a held lock')
         for (const lock of held) {
           assertLost(lock, 'a lock of a closed locker')
-          assert.equal(reasonOf(lock), 'closed')
+          assert.equal(lossReason(lock), 'closed')
         }
         assertCode(await waiting, 'CLOSED', 'a waiter of a closed locker')
         assertCode(await bench.failure('acquire after close', one.acquire(keys[0])), 'CLOSED', 'acquire')
@@ -266,11 +214,6 @@ export const loss: Topic = {
       },
     },
   ],
-}
-
-function reasonOf(lock: Lock): LockLostError['reason'] | undefined {
-  const reason: unknown = lock.signal.reason
-  return reason instanceof Error && 'reason' in reason ? (reason.reason as LockLostError['reason']) : undefined
 }
 
 function aborts(lock: Lock): Promise<void> {

@@ -96,7 +96,7 @@ export const many: Topic = {
       async run(bench) {
         const locker = await bench.locker()
         const keys = [bench.key(), bench.key()] as const
-        const options = { ttlMs: bench.ttlMs, renew: 'manual' } as const
+        const options = bench.shortLease
         const set = await bench.soon('two free keys', acquireMany(locker, keys, options))
         await set.get(keys[0])?.refresh(bench.ttlMs * 20)
         await bench.until('the signal of the set aborts', () => set.signal.aborted)

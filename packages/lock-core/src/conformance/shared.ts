@@ -29,6 +29,19 @@ export const shared: Topic = {
           locks.map((lock) => lock.mode),
           ['shared', 'shared', 'shared'],
         )
+        assert.equal(await other.tryAcquire(key), null, 'an exclusive lock beside shared ones')
+        const { holders } = await other.status(key)
+        assert.deepEqual(
+          holders.map((holder) => holder.mode),
+          holders.map(() => 'shared'),
+          'status() shows another mode',
+        )
+        for (const session of new Set(locks.map((lock) => lock.sessionId))) {
+          assert(
+            holders.some((holder) => holder.sessionId === session || holder.sessionId === null),
+            `status() does not show the shared holder ${session}`,
+          )
+        }
         for (const lock of locks) {
           assert.equal(await one.tryAcquire(key), null, 'an exclusive lock beside shared ones')
           assert.equal(await other.tryAcquire(key), null, 'an exclusive lock beside shared ones')
