@@ -18,8 +18,8 @@ import { rebase } from './log/rebase.ts'
 import { type SeekPosition, seekCursor } from './log/seek.ts'
 import { logStatements } from './log/statements.ts'
 import { upkeepStatements } from './log/upkeep-statements.ts'
-import { checkSchema } from './migrations.ts'
 import { type ChangeHandler, type LeaderInputOptions, resolveOptions } from './options.ts'
+import { migrations } from './schema.ts'
 import { type InputParts, Term } from './term.ts'
 import { pollOnly, wakeByNotify } from './wake-up.ts'
 
@@ -106,7 +106,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
   const checked = async (): Promise<void> => {
     assertOpen()
     await conns.use((connection) =>
-      checkSchema({ query: (statement, values) => connection.rows(statement, values) as never }, options.schema),
+      migrations.check({ query: (statement, values) => connection.rows(statement, values) as never }, options.schema),
     )
   }
 

@@ -1,20 +1,14 @@
 import type { MigrationOptions, MigrationReport, PgPool } from '@x/lock-core'
-import { createMigrations } from '@x/pg-session'
-
-const migrations: ReturnType<typeof createMigrations> = /* @__PURE__ */ createMigrations({
-  package: 'leader-input',
-  migrations: ['0004_leader_input'],
-})
+import { migrations } from './schema.ts'
 
 /**
- * Brings the schema to what this version needs. Idempotent; any number of processes may call it at once. The role needs
- * the right to create the schema, and the role `coordination_capture` where it does not exist yet.
+ * Brings the schema to what this package needs. Idempotent; any number of processes may call it at once. The role needs the
+ * right to create the schema, and the role `coordination_capture` where it does not exist yet.
  *
+ * @throws {SchemaError} SCHEMA_NEWER when a newer version of the package has migrated the schema beyond what this one knows
  * @example
+ * import { migrate } from '@x/leader-input/migrations'
  * await migrate(pool, { schema: 'coordination' })
  */
-export const migrate: (pool: PgPool, options?: MigrationOptions) => Promise<MigrationReport> = (pool, options) =>
+export const migrate = (pool: PgPool, options?: MigrationOptions): Promise<MigrationReport> =>
   migrations.migrate(pool, options)
-
-/** @throws {SchemaError} when the schema is missing, too old or too new */
-export const checkSchema: typeof migrations.check = (runner, schema) => migrations.check(runner, schema)

@@ -155,10 +155,14 @@ describe('shapes of tables', () => {
     await pool.query(
       `CREATE UNLOGGED TABLE unlogged (id int); CREATE VIEW looks AS SELECT 1; CREATE TABLE whole (id int) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF whole DEFAULT`,
     )
+    await pool.query(`CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing;
+      CREATE TABLE mixed (id int) PARTITION BY RANGE (id); CREATE FOREIGN TABLE mixed_far PARTITION OF mixed DEFAULT SERVER elsewhere; CREATE FOREIGN TABLE far (id int) SERVER elsewhere`)
     for (const [table, reason] of [
       ['unlogged', /unlogged/],
       ['looks', /a view/],
       ['part', /a partition/],
+      ['mixed', /foreign table/],
+      ['far', /a foreign table/],
       ['nowhere', /no table "nowhere"/],
     ] as const) {
       await using input = inputOn([table])
