@@ -3,6 +3,7 @@
  * `README.md` beside `src` says what to look at.
  */
 
+import { CoordinationError } from '@x/lock-core'
 import { UnusableServerError } from './database.ts'
 import { followSignals, Interrupted } from './interruption.ts'
 import { parseOptions, UsageError, usage } from './options.ts'
@@ -27,7 +28,8 @@ const exitCode = (error: unknown): number => {
     console.error(`${error.message}\n\n${usage}`)
     return 2
   }
-  console.error(error instanceof UnusableServerError ? error.message : error)
+  const saysItAll = error instanceof UnusableServerError || error instanceof CoordinationError
+  console.error(saysItAll ? error.message : error)
   return 1
 }
 

@@ -1,4 +1,4 @@
-import { eventually, withAdmin, withDatabase } from '@x/testkit'
+import { eventually, startPrivatePostgres, withAdmin, withDatabase } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it, vi } from 'vitest'
 import { startDemo } from '../demo-process.ts'
@@ -57,4 +57,25 @@ it('says what it needs when the server does not answer, and never the password',
   expect(demo.output()).toMatch(/expected a PostgreSQL server that answers.*got: connect ECONNREFUSED/)
   expect(demo.output()).not.toContain('secret')
   expect(code).toBe(1)
+})
+
+it('runs as a user who may create databases and roles and nothing else, and says what another one lacks', async () => {
+  await using server = await startPrivatePostgres() // roles belong to a server
+  await withAdmin(server.url, async (client) => {
+    const roles = ['plain LOGIN CREATEDB', 'maker LOGIN CREATEDB CREATEROLE']
+    for (const role of roles) await client.query(`CREATE ROLE ${role} PASSWORD 'x'`)
+  })
+  const runAs = async (user: string) => {
+    const url = new URL(server.url)
+    url.username = user
+    url.password = 'x'
+    await using demo = await startDemo(['--duration', '5', '--nodes', '2', '--url', url.href])
+    const { code } = await demo.ended
+    return { code, output: demo.output() }
+  }
+  const plain = await runAs('plain')
+  expect(plain.output).toMatch(/^migrate: the role may not create what is needed/m)
+  expect(plain.output).not.toMatch(/ at .*\.ts:/) // a sentence and not a stack
+  expect(plain.code).toBe(1)
+  expect((await runAs('maker')).code).toBe(0)
 })
