@@ -1,5 +1,4 @@
 import {
-  type Disturbance,
   monotonicMicros,
   type SpawnNodeOptions,
   spawnNode,
@@ -117,5 +116,3 @@ export class Replica<M extends { readonly type: string }> implements AsyncDispos
     await this.line.close()
   }
 }
-
-export type { Disturbance }

@@ -4,7 +4,7 @@ import { dropDatabase, testkitName, withDatabase } from './admin.ts'
 import { cloneTemplate, type DatabaseTemplate, databaseName, ensureTemplate } from './template.ts'
 
 /** A database with nothing in it. */
-export const emptyTemplate: DatabaseTemplate = { name: 'empty', prepare: async () => {} }
+const emptyTemplate: DatabaseTemplate = { name: 'empty', prepare: async () => {} }
 
 export interface TestDatabase extends AsyncDisposable {
   readonly name: string

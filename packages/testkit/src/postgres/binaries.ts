@@ -45,12 +45,3 @@ export const findBinaries = (major: PostgresMajor): string => {
       `or install the system's package (\`apt-get install postgresql-${major}\`), or set DATABASE_URL.`,
   )
 }
-
-/** A program that only the system's packages ship (`pg_basebackup`, `pgbench`), of any major from `oldest` on. */
-export const findSystemProgram = (name: string, majors: readonly PostgresMajor[]): string | null => {
-  for (const major of majors) {
-    const path = join('/usr/lib/postgresql', String(major), 'bin', name)
-    if (existsSync(path)) return path
-  }
-  return null
-}
