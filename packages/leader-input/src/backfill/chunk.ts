@@ -28,7 +28,7 @@ export interface Chunk {
 }
 
 /** Larger tables without a key are refused: they are read as one chunk. */
-export const keylessLimitBytes = 67_108_864
+const keylessLimitBytes = 67_108_864
 
 /**
  * Text that is the same whoever reads: as in the capture functions. And nothing of the table's owner runs with our rights:

@@ -12,7 +12,7 @@ export interface Union {
 }
 
 /** One capture trigger, as it should be or as it is. */
-export interface Trigger {
+interface Trigger {
   readonly relationOid: string
   /** Quoted, for SQL. */
   readonly relation: string
@@ -42,7 +42,7 @@ const transition = {
 } as const
 
 /** The triggers that a relation, or one of its partitions, must carry. */
-export function wantedTriggers(
+function wantedTriggers(
   table: CapturedTable,
   part: { readonly oid: string; readonly relation: string },
   union: Union,

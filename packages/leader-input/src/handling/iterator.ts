@@ -2,9 +2,7 @@ import type { ChangeEvent } from '../change-event.ts'
 import type { FeedEvent } from '../event.ts'
 import type { Term } from '../term.ts'
 import type { Delivery } from './deliver.ts'
-
-/** Gives one event away; resolves with whether its taker has asked for the next, which acknowledges it. */
-export type HandOver = (event: FeedEvent, signal: AbortSignal) => Promise<boolean>
+import type { HandOver } from './hand-over.ts'
 
 /** Acknowledgements are stored together: one that is lost means another delivery, which is what at least once allows. */
 const storeEveryMs = 100

@@ -12,8 +12,8 @@ export interface ProbeRest {
   readonly delayMs: number
 }
 
-export const shortestDelayMs = 5
-export const longestDelayMs = 250
+const shortestDelayMs = 5
+const longestDelayMs = 250
 /** Something may still commit: wait longer only a little, and only when nothing has come for a while. */
 const uneasyDelayMs = 20
 const trafficMs = 1_000

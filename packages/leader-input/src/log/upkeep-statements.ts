@@ -2,7 +2,7 @@ import { quoteIdentifier, type Statement } from '@x/pg-session'
 import { drawn } from './statements.ts'
 
 /** Number of children of the log, and of sequence numbers in a block, as powers of two; see the migration. */
-export const blocks = 16
+const blocks = 16
 export const blockBits = 20n
 
 /** The statements that keep the log small. */
