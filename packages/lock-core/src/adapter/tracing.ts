@@ -76,7 +76,13 @@ export function traced<Context extends object, T>(
  * Runs an acquire inside `coordination:lock.acquire` and fills in how it ended. `fn` may fill in `batchSize`.
  */
 export function tracedAcquire<L extends Lock | null>(
-  fields: { readonly key: string; readonly mode: LockMode; readonly waits: boolean },
+  fields: {
+    readonly key: string
+    readonly mode: LockMode
+    readonly waits: boolean
+    /** The caller's, to tell a wait that he ended from one that failed. */
+    readonly signal?: AbortSignal | undefined
+  },
   fn: (trace: AcquireTrace | null) => Promise<L>,
 ): Promise<L> {
   if (!acquireChannel.hasSubscribers) return fn(null)
@@ -89,7 +95,7 @@ export function tracedAcquire<L extends Lock | null>(
       trace.fencingToken = lock?.fencingToken ?? null
       return lock
     } catch (error) {
-      trace.outcome = outcomeOf(error)
+      trace.outcome = outcomeOf(error, fields.signal)
       throw error
     } finally {
       trace.waitMs = monotonicNow() - startedAt
@@ -97,7 +103,7 @@ export function tracedAcquire<L extends Lock | null>(
   }, trace)
 }
 
-function outcomeOf(error: unknown): 'timeout' | 'aborted' | 'error' {
+function outcomeOf(error: unknown, signal: AbortSignal | undefined): 'timeout' | 'aborted' | 'error' {
   if (hasErrorCode(error, 'LOCK_TIMEOUT')) return 'timeout'
-  return error instanceof Error && error.name === 'AbortError' ? 'aborted' : 'error'
+  return signal?.aborted === true && error === signal.reason ? 'aborted' : 'error'
 }

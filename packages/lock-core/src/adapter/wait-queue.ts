@@ -18,12 +18,19 @@ interface Line {
 }
 
 /**
+ * Empty lines that are kept for the next one who comes. A map that grows and shrinks all the time costs more than its
+ * entries: its old tables keep garbage from being collected young.
+ */
+const keptLines = 2_048
+
+/**
  * Who may go for a key within this process: one FIFO line per key with both modes in it (two lines would starve writers).
  * Neighbouring shared waiters run together; nobody overtakes a waiter, not even a shared newcomer while shared holders
  * are in and an exclusive waiter stands in line. A waiter that gives up leaves at once and delays nobody.
  */
 export class WaitQueue {
   readonly #lines = new Map<string, Line>()
+  #empty = 0
 
   /** The turn, when nobody is in the way; null when `enter` would wait. */
   tryEnter(key: string, mode: LockMode): Turn | null {
@@ -34,6 +41,7 @@ export class WaitQueue {
       return new HeldTurn(this, key, mode)
     }
     if (line.head !== null || !admits(line, mode)) return null
+    if (line.active === 0) this.#empty -= 1
     line.active += 1
     line.activeMode = mode
     return new HeldTurn(this, key, mode)
@@ -77,8 +85,8 @@ export class WaitQueue {
   }
 
   /** Keys that somebody has or waits for. */
-  keys(): IterableIterator<string> {
-    return this.#lines.keys()
+  *keys(): IterableIterator<string> {
+    for (const [key, line] of this.#lines) if (!isEmpty(line)) yield key
   }
 
   /** Rejects all who wait. Those who have their turn keep it. */
@@ -108,7 +116,14 @@ export class WaitQueue {
       line.activeMode = waiter.mode
       waiter.resolve(new HeldTurn(this, key, waiter.mode))
     }
-    if (line.active === 0 && line.head === null) this.#lines.delete(key)
+    if (!isEmpty(line)) return
+    this.#empty += 1
+    if (this.#empty > keptLines) this.#forgetEmpty()
+  }
+
+  #forgetEmpty(): void {
+    for (const [key, line] of this.#lines) if (isEmpty(line)) this.#lines.delete(key)
+    this.#empty = 0
   }
 }
 
@@ -137,6 +152,10 @@ class HeldTurn implements Turn {
     this.#queue = null
     queue?.leave(this.key)
   }
+}
+
+function isEmpty(line: Line): boolean {
+  return line.active === 0 && line.head === null
 }
 
 function admits(line: Line, mode: LockMode): boolean {

@@ -105,7 +105,7 @@ class ProcessLocker implements MemoryLocker {
 
   async acquire(key: string, options?: AcquireOptions): Promise<Lock> {
     const resolved = this.#check([key], options)
-    return tracedAcquire({ key, mode: resolved.mode, waits: true }, async () => {
+    return tracedAcquire({ key, mode: resolved.mode, waits: true, signal: resolved.signal }, async () => {
       const limit = new WaitLimit({ key, waitTimeoutMs: resolved.waitTimeoutMs, signal: resolved.signal }, this.#clock)
       this.#waits.add(limit)
       try {

@@ -27,7 +27,7 @@ describe('tracing channels', () => {
     await locker.acquire('a', { waitTimeoutMs: 0 }).catch(() => {})
     const controller = new AbortController()
     const aborted = locker.acquire('a', { signal: controller.signal, mode: 'shared' }).catch(() => {})
-    controller.abort()
+    controller.abort('a reason of any kind')
     await aborted
     await lock.release()
     expect(seen).toEqual([

@@ -19,6 +19,22 @@ describe('WaitQueue', () => {
     expect([...queue.keys()]).toEqual([])
   })
 
+  it('keeps a bounded number of empty lines, and forgets nobody who is in one', () => {
+    const queue = new WaitQueue()
+    const kept = queue.tryEnter('kept', 'exclusive')
+    for (let round = 0; round < 3; round += 1) {
+      for (let key = 0; key < 5_000; key += 1) queue.tryEnter(`key ${key}`, 'exclusive')?.leave()
+      const turns = Array.from({ length: 3_000 }, (_, key) => queue.tryEnter(`key ${key}`, 'shared'))
+      expect(turns.every((turn) => turn !== null)).toBe(true)
+      expect([...queue.keys()]).toHaveLength(3_001)
+      for (const turn of turns) turn?.leave()
+      expect([...queue.keys()]).toEqual(['kept'])
+    }
+    expect(queue.tryEnter('kept', 'shared')).toBeNull()
+    kept?.leave()
+    expect(queue.active('kept')).toBe(0)
+  })
+
   it('a second leave() does not end the turn of the next one', async () => {
     const queue = new WaitQueue()
     const first = await queue.enter('a', 'exclusive')
