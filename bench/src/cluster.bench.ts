@@ -162,7 +162,7 @@ const rows: readonly Row[] = [
   {
     id: 'C3',
     work: 'a node of 100 is lost, until the last of the others has seen it',
-    floor: 'one look a second and 300 ms to confirm a crash; one ttl of 8,000 ms for silence',
+    floor: 'one look a second and at least 300 ms to confirm a crash; one ttl of 8,000 ms for silence',
     rounds: 1,
     contenders: { 'kill -9': losing('kill', 15), stopped: losing('stop', 3), partitioned: losing('partition', 3) },
     targets: [

@@ -8,3 +8,4 @@ export {
 export type { JsonValue, Metadata, Node, NodeState } from './node.ts'
 export type { ClusterDiscoveryOptions } from './options.ts'
 export { rendezvous } from './rendezvous.ts'
+export type { BeatTrace, ClusterTrace, DownTrace, HeldTrace, SelfDownTrace } from './tracing.ts'

@@ -1,7 +1,7 @@
 import type { Node } from './node.ts'
 
 /** Why a node is not a member any more although it did not leave. */
-export type EvictionCause = 'evicted' | 'replaced'
+type EvictionCause = 'evicted' | 'replaced'
 
 /**
  * Where this process stands in the cluster.
