@@ -38,7 +38,14 @@ export const startHosts = async (
   )
   const hosts = await Promise.all(
     shares.map((share, index) =>
-      startHost(program, { url, cluster, prefix: `host${index}`, nodes: share, listen, pool: 10 }),
+      startHost(program, {
+        url,
+        cluster,
+        prefix: `host${index}`,
+        nodes: share,
+        listen,
+        pool: Math.max(10, Math.ceil(share / 10)),
+      }),
     ),
   )
   return {

@@ -17,8 +17,10 @@ export interface ViewKeeperOptions {
   readonly onEvents: (events: readonly ClusterEvent[]) => void
 }
 
-/** Between two reads that nobody waits for. */
+/** Between two reads that nobody waits for: this, or so many times what the last one took, but no longer than a while. */
 const readGapMs = 500
+const readShare = 4
+const longestReadGapMs = 5_000
 /** Listeners that hear the same hint read within this time, not all at once. */
 const hintSpreadMs = 100
 /** After an outage everybody reconnects at once, and reads the full view. */
@@ -32,7 +34,7 @@ export class ViewKeeper {
   readonly view: View = new View()
   readonly #options: ViewKeeperOptions
   #currentAt = Number.NEGATIVE_INFINITY
-  #lastReadAt = Number.NEGATIVE_INFINITY
+  #nextReadAt = Number.NEGATIVE_INFINITY
   #timer: Timer | null = null
   #due = Number.POSITIVE_INFINITY
   #gap: { readonly gapMs: number } | null = null
@@ -97,7 +99,7 @@ export class ViewKeeper {
     if (this.#stopped) return
     const { clock, random, logger, cluster } = this.#options
     const now = clock.now()
-    const due = Math.max(now + random() * spreadMs, this.#lastReadAt + readGapMs)
+    const due = Math.max(now + random() * spreadMs, this.#nextReadAt)
     if (due >= this.#due) return
     this.#due = due
     this.#timer?.cancel()
@@ -111,7 +113,7 @@ export class ViewKeeper {
   async #read(): Promise<void> {
     const { cluster, id, tables, clock } = this.#options
     const startedAt = clock.now()
-    this.#lastReadAt = startedAt
+    this.#nextReadAt = startedAt + readGapMs
     const gap = this.#gap
     const before = this.view.version
     const reading = await traced<ClusterTrace, Reading | null>(readChannel, { cluster, id }, async (context) => {
@@ -123,6 +125,9 @@ export class ViewKeeper {
       }
       return got
     })
+    // A thousand nodes that start at once are a thousand reads of ever more rows: whoever finds the database busy waits.
+    const tookMs = clock.now() - startedAt
+    this.#nextReadAt = startedAt + Math.min(Math.max(readGapMs, readShare * tookMs), longestReadGapMs)
     if (reading === null) return
     // Notifications that arrived meanwhile have overtaken this answer.
     const overtaken = this.view.version !== before && reading.version < this.view.version
