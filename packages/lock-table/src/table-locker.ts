@@ -18,15 +18,14 @@ import {
   systemClock,
   tracedAcquire,
   WaitLimit,
-  WaitQueue,
 } from '@x/lock-core/adapter'
+import { type Acquired, Acquiring } from './acquiring.ts'
 import { Admin, type ListFilter } from './admin.ts'
 import { Failover } from './failover.ts'
-import { type Grant, Granting, type GrantOutcome, type GrantRequest } from './granting.ts'
+import { Granting, type GrantRequest } from './granting.ts'
 import type { LeaseGrant, LeaseName } from './lease.ts'
 import { HandOff } from './line/hand-off.ts'
 import { Line } from './line/line.ts'
-import type { Waiter } from './line/waiter.ts'
 import { Listening } from './line/wake-ups.ts'
 import { type ResolvedTableLockerOptions, resolveOptions, type TableLockerOptions } from './options.ts'
 import { Owners } from './owners.ts'
@@ -80,20 +79,10 @@ export function createTableLocker(options?: TableLockerOptions): TableLocker {
   return new LeaseLocker(resolveOptions(options, process.env))
 }
 
-/** How an attempt to get in ended. */
-type Entered =
-  | Grant
-  | { readonly kind: 'waiting'; readonly waiter: Waiter }
-  /** The key became free meanwhile: try again. */
-  | { readonly kind: 'free' }
-  /** A failover keeps everybody waiting. */
-  | { readonly kind: 'refused' }
-
 class LeaseLocker implements TableLocker {
   readonly capabilities: LockerCapabilities = capabilities
   /** The default of `ttlMs`. */
   readonly ttlMs: number
-  readonly #options: ResolvedTableLockerOptions
   readonly #owners = new Owners()
   readonly #store: LockStore
   readonly #granting: Granting
@@ -103,10 +92,9 @@ class LeaseLocker implements TableLocker {
   readonly #line: Line
   readonly #listening: Listening
   readonly #failover: Failover
+  readonly #acquiring: Acquiring
   readonly #admin: Admin
   readonly #family: LockFamily<LeaseGrant>
-  /** Between asking for a key and having a place in its line nobody of this process overtakes. */
-  readonly #doors = new WaitQueue()
   readonly #held = new Set<LockHandle<LeaseGrant>>()
   readonly #waits = new Set<WaitLimit>()
   /** Acquires whose caller may have given up already, until nothing of theirs is left in the database. */
@@ -114,7 +102,6 @@ class LeaseLocker implements TableLocker {
   #closing: Promise<void> | null = null
 
   constructor(options: ResolvedTableLockerOptions) {
-    this.#options = options
     this.ttlMs = options.ttlMs
     const { sessionId } = this.#owners
     const { logger, pollMs, claimMs, clockMarginMs, afterFailover } = options
@@ -146,6 +133,14 @@ class LeaseLocker implements TableLocker {
     this.#granting = new Granting(this.#store, { acquirer, clockMarginMs, afterFailover })
     this.#renewer = new Renewer(this.#store, logger)
     this.#releasing = new Releasing(this.#store, this.#handOff, logger)
+    this.#acquiring = new Acquiring({
+      granting: this.#granting,
+      line: this.#line,
+      handOff: this.#handOff,
+      releasing: this.#releasing,
+      failover: this.#failover,
+      logger,
+    })
     this.#admin = new Admin(this.#store, this.#handOff)
     this.#family = {
       logger,
@@ -174,7 +169,10 @@ class LeaseLocker implements TableLocker {
     const resolved = this.#check(options)
     const { mode, waitTimeoutMs } = resolved
     return tracedAcquire({ key, mode, waits: true }, async () => {
-      if (waitTimeoutMs > 0) return this.#within(key, resolved, (limit) => this.#wait(key, resolved, limit))
+      if (waitTimeoutMs > 0)
+        return this.#within(key, resolved, async (limit) =>
+          this.#hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit), resolved),
+        )
       const lock = await this.#within(key, resolved, () => this.#once(key, resolved))
       if (lock === null) throw new LockTimeoutError({ key, waitTimeoutMs })
       return lock
@@ -189,7 +187,7 @@ class LeaseLocker implements TableLocker {
     const requests = distinct.map((key) => this.#request(key, resolved))
     const locks = await this.#within('', resolved, async () => {
       const grants = await this.#granting.attemptAll(requests, resolved.mode)
-      return grants?.map((grant, index) => this.#hold(request(requests, index), grant, resolved)) ?? null
+      return grants?.map((grant, index) => this.#hold({ request: requestOf(requests, index), grant }, resolved)) ?? null
     })
     if (locks === null) return null
     const byKey = new Map(locks.map((lock) => [lock.key, lock]))
@@ -292,78 +290,8 @@ class LeaseLocker implements TableLocker {
   }
 
   async #once(key: string, resolved: ResolvedAcquireOptions): Promise<Lock | null> {
-    const turn = this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive'))
-    try {
-      const request = this.#request(key, resolved)
-      const outcome = await this.#attempt(request)
-      return outcome.kind === 'granted' ? this.#hold(request, outcome, resolved) : null
-    } finally {
-      turn.leave()
-    }
-  }
-
-  async #wait(key: string, resolved: ResolvedAcquireOptions, limit: WaitLimit): Promise<Lock> {
-    for (;;) {
-      limit.throwIfOver()
-      const request = this.#request(key, resolved)
-      const entered = await this.#enter(request, limit)
-      if (entered.kind === 'granted') return this.#hold(request, entered, resolved)
-      if (entered.kind === 'refused') {
-        await this.#failover.pause(limit)
-        continue
-      }
-      if (entered.kind === 'free') continue
-      const { waiter } = entered
-      try {
-        const outcome = await limit.race(waiter.outcome)
-        if (outcome.kind === 'granted') return this.#hold(request, outcome, resolved)
-      } catch (error) {
-        await this.#leave(waiter)
-        throw error
-      }
-    }
-  }
-
-  /** Through the door of the key: granted, or with a place in line. */
-  async #enter(request: GrantRequest, limit: WaitLimit): Promise<Entered> {
-    const { key } = request
-    const turn = this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive', limit))
-    try {
-      // With somebody of this process in line the answer is known.
-      if (this.#line.waiting(key) === 0) {
-        const outcome = await this.#attempt(request)
-        if (outcome.kind === 'granted') return outcome
-        if (outcome.kind === 'refused' && (await this.#failover.quietMs()) > 0) return { kind: 'refused' }
-      }
-      if (limit.over() !== undefined) return { kind: 'free' }
-      const waiter = await this.#line.enter(request)
-      if (waiter === null) return { kind: 'free' }
-      return { kind: 'waiting', waiter }
-    } finally {
-      turn.leave()
-    }
-  }
-
-  /** One attempt, and one more where the first found a line of the dead before a free lock, or the first failover. */
-  async #attempt(request: GrantRequest): Promise<GrantOutcome> {
-    const outcome = await this.#granting.attempt(request)
-    if (outcome.kind === 'stalled') {
-      if ((await this.#failover.quietMs()) > 0) return outcome
-      await this.#handOff.check(request.key)
-      return this.#granting.attempt(request)
-    }
-    if (outcome.kind === 'refused' && (await this.#failover.quietMs()) === 0) return this.#granting.attempt(request)
-    return outcome
-  }
-
-  async #leave(waiter: Waiter): Promise<void> {
-    const { key, mode, owner } = waiter
-    try {
-      if (!(await this.#line.leave(waiter))) this.#releasing.abandon({ key, mode, owner, token: null })
-    } catch (error) {
-      // The line passes over what nobody confirms.
-      this.#options.logger?.warn({ err: error, key }, 'a place in line could not be given up')
-    }
+    const acquired = await this.#acquiring.once(this.#request(key, resolved))
+    return acquired === null ? null : this.#hold(acquired, resolved)
   }
 
   #request(key: string, { mode, ttlMs, metadata }: ResolvedAcquireOptions): GrantRequest {
@@ -376,7 +304,7 @@ class LeaseLocker implements TableLocker {
     }
   }
 
-  #hold(request: GrantRequest, grant: Grant, resolved: ResolvedAcquireOptions): LockHandle<LeaseGrant> {
+  #hold({ request, grant }: Acquired, resolved: ResolvedAcquireOptions): LockHandle<LeaseGrant> {
     const lock = new LockHandle<LeaseGrant>(
       {
         key: request.key,
@@ -429,7 +357,7 @@ const nameOf = (lock: LockHandle<LeaseGrant>): LeaseName => ({
   token: lock.fencingToken,
 })
 
-const request = (requests: readonly GrantRequest[], index: number): GrantRequest => {
+const requestOf = (requests: readonly GrantRequest[], index: number): GrantRequest => {
   const found = requests[index]
   if (found === undefined) throw new RangeError(`expected a request for grant ${index}`)
   return found
