@@ -24,7 +24,7 @@ import {
   WaitQueue,
 } from '@x/lock-core/adapter'
 import { connectionSource } from '@x/pg-session'
-import type { Outcome } from './batch.ts'
+import type { Operation, Outcome } from './batch.ts'
 import { type ListedLock, listLocks, type OwnLock, type StatusRow, statusOf } from './inspect.ts'
 import { type AdvisoryLockerOptions, advisoryOptions, type ResolvedOptions } from './options.ts'
 import { type AdvisoryLock, type SessionContext, SessionLocks, tryStep } from './session-locks.ts'
@@ -322,8 +322,10 @@ class SessionLocker implements AdvisoryLocker {
       return Promise.reject(error)
     }
     const { session } = main
-    return session.submit({ step: tryStep(resolved.mode), id }).then(
-      (outcome) => {
+    const operation: Operation = { step: tryStep(resolved.mode), id, outcome: null }
+    return session.join(operation).then(
+      () => {
+        const { outcome } = operation
         if (outcome !== null && this.#closed === null) {
           if (trace !== null) trace.batchSize = outcome.size
           return session.grant(key, turn, outcome, resolved)
@@ -364,15 +366,14 @@ class SessionLocker implements AdvisoryLocker {
       let session = known ?? (await this.#session())
       this.#budget.take()
       placed = true
-      const operation = { step: tryStep(resolved.mode), id: turn.key }
       let outcome: Outcome | null
       try {
-        outcome = await session.submit(operation)
+        outcome = await session.submit(tryStep(resolved.mode), turn.key)
       } catch (error) {
         // A session from before may have died unnoticed. A new one tells; what the old one was granted died with it.
         if (known === null || session.isAlive() || this.#closed !== null) throw error
         session = await this.#session()
-        outcome = await session.submit(operation)
+        outcome = await session.submit(tryStep(resolved.mode), turn.key)
       }
       this.#throwIfClosed()
       if (outcome !== null) return session.grant(key, turn, outcome, resolved)

@@ -6,6 +6,8 @@ export interface Operation {
   readonly step: Step
   /** The lock's id in decimal. */
   readonly id: string
+  /** Written when the statement has answered; null where the operation did not succeed. */
+  outcome: Outcome | null
 }
 
 /** What one statement did, shared by all its operations that succeeded. */
@@ -49,20 +51,21 @@ export function encodeBatch(batch: readonly Operation[], statements: LockStateme
   }
 }
 
-/** One entry per operation: the outcome where it succeeded, null where it did not. */
+/** Writes on each operation what became of it. */
 export function decodeBatch(
   batch: readonly Operation[],
   statement: Statement,
   statements: LockStatements,
   row: Row | undefined,
   times: { readonly sentAt: number; readonly answeredAtMs: number },
-): (Outcome | null)[] {
+): void {
   if (row === undefined) throw new TypeError(`statement ${statement.name} gave no row`)
   if (statement === statements.release) {
     const [strange, woken] = row
     const outcome: Outcome = { token: null, ...times, size: batch.length, woken: parseIds(woken) }
     const unknown = parseIds(strange)
-    return batch.map((operation) => (unknown?.has(operation.id) ? null : outcome))
+    for (const operation of batch) operation.outcome = unknown?.has(operation.id) ? null : outcome
+    return
   }
   const [oks, token, woken] = row
   const outcome: Outcome = {
@@ -75,7 +78,11 @@ export function decodeBatch(
     throw new TypeError(`statement ${statement.name} gave ${String(oks)} for ${batch.length} operations`)
   }
   // '{t,f,t}': the letter of operation n stands at 2n + 1.
-  return batch.map((_operation, index) => (oks.charCodeAt(2 * index + 1) === letterT ? outcome : null))
+  let position = 1
+  for (const operation of batch) {
+    operation.outcome = oks.charCodeAt(position) === letterT ? outcome : null
+    position += 2
+  }
 }
 
 const letterT = 116

@@ -8,8 +8,8 @@ import {
   UnsupportedError,
 } from '@x/lock-core'
 import {
-  type Coalescer,
-  createCoalescer,
+  type BatchLine,
+  createBatchLine,
   type LockFamily,
   LockHandle,
   monotonicNow,
@@ -19,8 +19,9 @@ import {
 import { openSession, type Session, type SessionOptions } from '@x/pg-session'
 import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from './batch.ts'
 import { type FencingChoice, type FencingPlan, planFencing } from './fencing.ts'
+import { HeldLocks } from './held-locks.ts'
 import type { SharedMemoryBudget } from './shared-memory.ts'
-import { greet, type LockStatements, lockStatements, step } from './statements.ts'
+import { greet, type LockStatements, lockStatements, type Step, step } from './statements.ts'
 
 /** What a session of locks needs to know of its locker. */
 export interface SessionContext {
@@ -46,6 +47,10 @@ export interface Grant {
   readonly metadata: Readonly<Record<string, string>> | null
   /** Operations in the statement that was granted. */
   readonly batchSize: number
+  /** Whether it is among the locks of the session, and its neighbours there. */
+  listed: boolean
+  previous: AdvisoryLock | null
+  next: AdvisoryLock | null
 }
 
 export type AdvisoryLock = LockHandle<Grant>
@@ -62,13 +67,13 @@ export class SessionLocks {
   /** As in the server's log (`%c` of log_line_prefix), so that every process sees the same. */
   readonly sessionId: string
   readonly fencing: FencingPlan
-  readonly held: Set<AdvisoryLock> = new Set()
+  readonly held: HeldLocks = new HeldLocks()
   readonly statements: LockStatements
   readonly #session: Session
   readonly #context: SessionContext
-  readonly #operations: Coalescer<Operation, Outcome | null>
+  readonly #operations: BatchLine<Operation>
   /** The same, unless there is a policy: what it refuses must not keep a lock from being given back. */
-  readonly #tries: Coalescer<Operation, Outcome | null>
+  readonly #tries: BatchLine<Operation>
   readonly #family: LockFamily<Grant>
   #ended = false
   /** Why no lock of this session is held any more, from the moment on when the first of them hears of it. */
@@ -81,11 +86,11 @@ export class SessionLocks {
     this.fencing = fencing
     this.statements = lockStatements(context.gate, context.channel, fencing.drawToken)
     const { policy } = context
-    this.#operations = createCoalescer({ run: (batch) => this.#run(batch) })
+    this.#operations = createBatchLine({ run: (batch) => this.#run(batch) })
     this.#tries =
       policy === undefined
         ? this.#operations
-        : createCoalescer({ run: (batch) => policy.execute(() => this.#run(batch)) })
+        : createBatchLine({ run: (batch) => policy.execute(() => this.#run(batch)) })
     this.#family = {
       logger: context.logger,
       expiry: 'lease-expired',
@@ -155,9 +160,16 @@ export class SessionLocks {
     return !this.#ended
   }
 
-  /** Sends the operation with the next statement: its outcome, or null where it did not succeed. */
-  submit(operation: Operation): Promise<Outcome | null> {
-    return (isTry(operation) ? this.#tries : this.#operations).submit(operation)
+  /** Sends the operation with the next statement, and resolves when its outcome is written on it. */
+  join(operation: Operation): Promise<void> {
+    return (isTry(operation.step) ? this.#tries : this.#operations).join(operation)
+  }
+
+  /** The same for who wants the outcome: null where the operation did not succeed. */
+  async submit(step: Step, id: string): Promise<Outcome | null> {
+    const operation: Operation = { step, id, outcome: null }
+    await this.join(operation)
+    return operation.outcome
   }
 
   /** Whether what is submitted one after the other also runs in that order. */
@@ -179,8 +191,7 @@ export class SessionLocks {
 
   /** Nothing is held here, and nothing is on its way. */
   isIdle(): boolean {
-    const busy = [this.#operations, this.#tries].some(({ queued, inFlight }) => queued + inFlight > 0)
-    return this.held.size === 0 && !busy
+    return this.held.size === 0 && this.#operations.isIdle && this.#tries.isIdle
   }
 
   /** Makes a lock of what the server granted. The caller has taken its place in the budget. */
@@ -200,7 +211,16 @@ export class SessionLocks {
         startedAt: outcome.sentAt,
         ttlMs: options.ttlMs,
         maxHoldMs: options.maxHoldMs,
-        grant: { session: this, turn, id: turn.key, metadata: options.metadata, batchSize: outcome.size },
+        grant: {
+          session: this,
+          turn,
+          id: turn.key,
+          metadata: options.metadata,
+          batchSize: outcome.size,
+          listed: false,
+          previous: null,
+          next: null,
+        },
       },
       this.#family,
     )
@@ -224,31 +244,23 @@ export class SessionLocks {
     await this.#session.close()
   }
 
-  async #run(batch: readonly Operation[]): Promise<readonly (Outcome | null)[]> {
+  async #run(batch: readonly Operation[]): Promise<void> {
     const parts = this.fencing.drawToken === null ? [batch] : splitRepeatedTries(batch)
-    if (parts.length === 1) return this.#send(batch)
-    const outcomes = new Map<Operation, Outcome | null>()
     for (const part of parts) {
-      for (const [index, outcome] of (await this.#send(part)).entries()) {
-        const operation = part[index]
-        if (operation !== undefined) outcomes.set(operation, outcome)
-      }
+      const { statement, values } = encodeBatch(part, this.statements)
+      const sentAt = monotonicNow()
+      const [row] = await this.#session.query(statement, [...values])
+      decodeBatch(part, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
     }
-    return batch.map((operation) => outcomes.get(operation) ?? null)
-  }
-
-  async #send(batch: readonly Operation[]): Promise<readonly (Outcome | null)[]> {
-    const { statement, values } = encodeBatch(batch, this.statements)
-    const sentAt = monotonicNow()
-    const [row] = await this.#session.query(statement, [...values])
-    return decodeBatch(batch, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
   }
 
   #release(lock: AdvisoryLock): Promise<void> {
     const { turn, id } = lock.grant
     this.held.delete(lock)
-    return this.#operations.submit({ step: unlockStep(lock.mode), id }).then(
-      (outcome) => {
+    const operation: Operation = { step: unlockStep(lock.mode), id, outcome: null }
+    return this.#operations.join(operation).then(
+      () => {
+        const { outcome } = operation
         this.#context.onFreed(turn, this, outcome?.woken?.has(id) ?? false)
         if (outcome !== null) return
         // The server says that this session does not hold it: this is not the session that was granted the lock.
@@ -266,13 +278,14 @@ export class SessionLocks {
 
   /** A lock that ended by itself: the server still has it, unless the session ended. */
   #giveBack(lock: AdvisoryLock): void {
-    this.held.delete(lock)
+    // A release that found out that the lock was gone has forgotten it already.
+    if (!this.held.delete(lock)) return
     const { turn, id } = lock.grant
     if (this.#ended) {
       this.#context.onFreed(turn, this, false)
       return
     }
-    this.#operations.submit({ step: unlockStep(lock.mode), id }).then(
+    this.submit(unlockStep(lock.mode), id).then(
       (outcome) => {
         this.#context.onFreed(turn, this, outcome?.woken?.has(id) ?? false)
         if (outcome === null) this.#lose('session-ended', notHeld(lock))
@@ -311,8 +324,8 @@ function notHeld(lock: AdvisoryLock, cause?: unknown): LockNotHeldError {
   return new LockNotHeldError({ key: lock.key, operation: 'release' }, cause === undefined ? {} : { cause })
 }
 
-function isTry(operation: Operation): boolean {
-  return operation.step === step.tryExclusive || operation.step === step.tryShared
+function isTry(kind: Step): boolean {
+  return kind === step.tryExclusive || kind === step.tryShared
 }
 
 export function unlockStep(mode: LockMode): typeof step.unlockExclusive | typeof step.unlockShared {

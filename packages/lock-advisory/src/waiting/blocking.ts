@@ -67,7 +67,7 @@ export class Blocking implements Waiting {
       })
       this.#blocked.delete(seat.pid)
       if (wait.limit.over() !== undefined) {
-        await seat.submit({ step: unlockStep(wait.mode), id: wait.id })
+        await seat.submit(unlockStep(wait.mode), wait.id)
         return null
       }
       // The answer may have lain here while this process stood still. Unless the session was seen alive since, ask it.

@@ -1,13 +1,13 @@
-import type { Operation, Outcome } from '../batch.ts'
+import type { Outcome } from '../batch.ts'
 import type { SharedMemoryBudget } from '../shared-memory.ts'
-import { step } from '../statements.ts'
+import { type Step, step } from '../statements.ts'
 
 /** Milliseconds that a line has to last before the server hears of it: most are over sooner. */
 const noticeAfterMs = 25
 
 /** What it needs of a session. */
 export interface Announcer {
-  submit(operation: Operation): Promise<Outcome | null>
+  submit(step: Step, id: string): Promise<Outcome | null>
 }
 
 /**
@@ -42,7 +42,7 @@ export class LineNotice {
     if (session === undefined) return
     this.#announced.delete(id)
     this.#budget.give()
-    session.submit({ step: step.withdraw, id }).catch(() => {})
+    session.submit(step.withdraw, id).catch(() => {})
   }
 
   sessionLost(session: Announcer): void {
@@ -74,7 +74,7 @@ export class LineNotice {
 
   #announceIn(session: Announcer, id: string): void {
     this.#announced.set(id, session)
-    session.submit({ step: step.announce, id }).then(
+    session.submit(step.announce, id).then(
       (outcome) => {
         // A releaser's probe was in the way. If the line ended meanwhile, the withdrawal found nothing to withdraw.
         if (outcome !== null || this.#announced.get(id) !== session) return

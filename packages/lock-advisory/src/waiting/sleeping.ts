@@ -93,7 +93,7 @@ export class Sleeping implements Waiting {
         }
       }
     } finally {
-      for (const id of announced) session.submit({ step: step.withdraw, id }).catch(() => {})
+      for (const id of announced) session.submit(step.withdraw, id).catch(() => {})
     }
   }
 
@@ -107,9 +107,9 @@ export class Sleeping implements Waiting {
     const announcements = wanted
       .filter((id) => !announced.has(id))
       .map(async (id) => {
-        if ((await session.submit({ step: step.announce, id })) !== null) announced.add(id)
+        if ((await session.submit(step.announce, id)) !== null) announced.add(id)
       })
-    const [outcome] = await Promise.all([session.submit({ step: tryStep(wait.mode), id: wait.id }), ...announcements])
+    const [outcome] = await Promise.all([session.submit(tryStep(wait.mode), wait.id), ...announcements])
     return outcome
   }
 

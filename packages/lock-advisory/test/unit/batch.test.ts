@@ -1,13 +1,17 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decodeBatch, encodeBatch, type Operation, splitRepeatedTries } from '../../src/batch.ts'
+import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from '../../src/batch.ts'
 import { lockStatements, type Step, step } from '../../src/statements.ts'
 
 const statements = lockStatements(1n, 'channel', null)
 const times = { sentAt: 1, answeredAtMs: 2 }
 const steps: readonly Step[] = Object.values(step)
 const operations = fc.array(
-  fc.record({ step: fc.constantFrom(...steps), id: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map(String) }),
+  fc.record({
+    step: fc.constantFrom(...steps),
+    id: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map(String),
+    outcome: fc.constant<Outcome | null>(null),
+  }),
   { minLength: 1, maxLength: 20 },
 )
 
@@ -15,7 +19,7 @@ describe('encodeBatch', () => {
   it('picks the lean statements for the two kinds that a single caller pays for', () => {
     const of = (...kinds: Step[]): string =>
       encodeBatch(
-        kinds.map((kind, id) => ({ step: kind, id: String(id) })),
+        kinds.map((kind, id) => ({ step: kind, id: String(id), outcome: null })),
         statements,
       ).statement.name
     expect(of(step.tryExclusive, step.tryExclusive)).toBe('advisory_acquire')
@@ -41,21 +45,25 @@ describe('decodeBatch', () => {
       fc.property(operations, fc.infiniteStream(fc.boolean()), (batch, answers) => {
         const oks = batch.map(() => answers.next().value === true)
         const row = [`{${oks.map((ok) => (ok ? 't' : 'f')).join(',')}}`, null, null]
-        const outcomes = decodeBatch(batch, statements.exchange, statements, row, times)
-        expect(outcomes.map((outcome) => outcome !== null)).toEqual(oks)
+        decodeBatch(batch, statements.exchange, statements, row, times)
+        expect(batch.map(({ outcome }) => outcome !== null)).toEqual(oks)
       }),
     )
   })
 
   it('reads the ids that were woken and those that were not held', () => {
-    const batch: readonly Operation[] = ['1', '-2', '3'].map((id) => ({ step: step.unlockExclusive, id }))
-    const outcomes = decodeBatch(batch, statements.release, statements, ['{3}', '{1,-2}'], times)
-    expect(outcomes.map((outcome) => outcome !== null)).toEqual([true, true, false])
-    expect(outcomes[0]?.woken).toEqual(new Set(['1', '-2']))
+    const batch: readonly Operation[] = ['1', '-2', '3'].map((id) => ({
+      step: step.unlockExclusive,
+      id,
+      outcome: null,
+    }))
+    decodeBatch(batch, statements.release, statements, ['{3}', '{1,-2}'], times)
+    expect(batch.map(({ outcome }) => outcome !== null)).toEqual([true, true, false])
+    expect(batch[0]?.outcome?.woken).toEqual(new Set(['1', '-2']))
   })
 
   it('does not guess when an answer is missing', () => {
-    const batch: readonly Operation[] = [{ step: step.tryExclusive, id: '1' }]
+    const batch: readonly Operation[] = [{ step: step.tryExclusive, id: '1', outcome: null }]
     for (const row of [undefined, [null, null], ['{}', null], ['{t,t}', null]]) {
       expect(() => decodeBatch(batch, statements.acquire, statements, row, times)).toThrow(TypeError)
     }

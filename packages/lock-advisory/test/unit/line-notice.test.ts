@@ -1,16 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { Operation, Outcome } from '../../src/batch.ts'
+import type { Outcome } from '../../src/batch.ts'
 import { SharedMemoryBudget } from '../../src/shared-memory.ts'
-import { step } from '../../src/statements.ts'
+import { type Step, step } from '../../src/statements.ts'
 import { type Announcer, LineNotice } from '../../src/waiting/line-notice.ts'
 
 const outcome: Outcome = { token: null, sentAt: 0, answeredAtMs: 0, size: 1, woken: null }
 
 class Session implements Announcer {
-  readonly submitted: Operation[] = []
+  readonly submitted: { step: Step; id: string }[] = []
   answers: (Outcome | null)[] = []
-  async submit(operation: Operation): Promise<Outcome | null> {
-    this.submitted.push(operation)
+  async submit(kind: Step, id: string): Promise<Outcome | null> {
+    this.submitted.push({ step: kind, id })
     return this.answers.length > 0 ? (this.answers.shift() ?? null) : outcome
   }
 }
