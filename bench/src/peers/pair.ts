@@ -4,7 +4,7 @@ import { latency, throughput } from '../measure.ts'
 import type { Surroundings } from '../surroundings.ts'
 
 /** One way to take a lock and give it back: what every contender of a lock row does. */
-export interface PairMaker {
+interface PairMaker {
   pair(key: string): Promise<void>
   close(): Promise<void>
 }
