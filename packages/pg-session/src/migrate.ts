@@ -228,9 +228,13 @@ async function missingGrant(error: unknown, session: QueryRows, schema: string):
   const whoami: Statement = { name: 'whoami', text: 'SELECT current_user, current_database()' }
   const [row] = await session.query<[string, string]>(whoami, [])
   const role = quoteIdentifier(row?.[0] ?? 'role')
-  const grant = found.schema
-    ? `GRANT USAGE, CREATE ON SCHEMA ${quoteIdentifier(schema)} TO ${role}`
-    : `GRANT CREATE ON DATABASE ${quoteIdentifier(row?.[1] ?? 'database')} TO ${role}`
+  const aboutRole =
+    error instanceof Error && /permission denied to (create|grant) role|admin option on role/.test(error.message)
+  const grant = aboutRole
+    ? `CREATE ROLE coordination_capture NOLOGIN NOINHERIT (where it is missing) and GRANT coordination_capture TO ${role} as an administrator`
+    : found.schema
+      ? `GRANT USAGE, CREATE ON SCHEMA ${quoteIdentifier(schema)} TO ${role}`
+      : `GRANT CREATE ON DATABASE ${quoteIdentifier(row?.[1] ?? 'database')} TO ${role}`
   return new PrivilegeError(
     `migrate: the role may not create what is needed (${error instanceof Error ? error.message : error}): run ${grant}, or let the owner of the schema run the migration`,
     { cause: error },

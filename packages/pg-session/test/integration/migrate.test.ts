@@ -191,4 +191,17 @@ describe('without the right to', () => {
       expect(await migrate(weak, fencing, { schema })).toMatchObject({ applied: ['0001_fencing'] })
     }
   })
+
+  it('lend the capture role, migrate says who must', async () => {
+    const pool = database.pool()
+    const weak = database.pool({ max: 1 })
+    await pool.query(`DO $$ BEGIN CREATE ROLE weak; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+    await pool.query('CREATE SCHEMA no_role; GRANT USAGE, CREATE ON SCHEMA no_role TO weak')
+    weak.on('connect', (client) => void client.query('SET ROLE weak'))
+    const input: PackageMigrations = { package: 'leader-input', migrations: ['0004_leader_input'] }
+    await expect(migrate(weak, input, { schema: 'no_role' })).rejects.toMatchObject({
+      code: 'PRIVILEGE',
+      message: expect.stringContaining('GRANT coordination_capture TO "weak" as an administrator'),
+    })
+  })
 })
