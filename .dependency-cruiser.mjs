@@ -43,7 +43,11 @@ export default {
       name: 'no-development-dependency-in-sources',
       severity: 'error',
       from: { path: `^packages/${published}/src` },
-      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only', 'npm-peer'], pathNot: '^packages/pg-session' },
+      to: {
+        dependencyTypes: ['npm-dev'],
+        dependencyTypesNot: ['type-only', 'npm-peer'],
+        pathNot: '^packages/pg-session',
+      },
     },
     {
       name: 'no-undeclared-dependency',
