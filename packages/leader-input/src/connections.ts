@@ -11,6 +11,8 @@ export interface Connections {
   /** One transaction; rolled back when `fn` rejects. */
   transaction<T>(fn: (connection: Connection) => Promise<T>): Promise<T>
   readonly pool: PgPool
+  /** Ends what waits for an answer to a connect or to a statement of ours: nobody waits for it any more. */
+  giveUp(): void
   /** Ends only a pool that was opened here. Idempotent. */
   close(): Promise<void>
 }
@@ -31,7 +33,7 @@ export interface Connection {
 }
 
 /** No statement of ours takes this long on a line that is alive. */
-const statementTimeoutMs = 60_000
+const statementTimeoutMs = 20_000
 
 export function connections(
   { pool, connectionString }: { pool?: PgPool | undefined; connectionString?: string | undefined },
@@ -41,15 +43,26 @@ export function connections(
     pool === undefined ? openPool({ connectionString, max: 4, application_name: applicationName }, undefined) : null
   const source = pool ?? own?.pool
   if (source === undefined) throw new ClosedError('leader input')
-  const naming: Naming = { lasts: true }
+  const shared: Shared = { namesLast: true, waiting: new Set() }
   let closed = false
 
   const connect = async (): Promise<Connection> => {
     if (closed) throw new ClosedError('leader input')
+    const client = source.connect() as Promise<PoolClient>
+    let onGiveUp = (): void => {}
+    const givenUp = new Promise<never>((_, reject) => {
+      onGiveUp = () => {
+        client.then((late) => late.release()).catch(() => {})
+        reject(new ConnectionError('connecting for the input was given up, because the input was stopped'))
+      }
+    })
+    shared.waiting.add(onGiveUp)
     try {
-      return connectionOver((await source.connect()) as PoolClient, naming)
+      return connectionOver(await Promise.race([client, givenUp]), shared)
     } catch (error) {
       throw fromPgError(error, 'connecting for the input')
+    } finally {
+      shared.waiting.delete(onGiveUp)
     }
   }
   const use = async <T>(fn: (connection: Connection) => Promise<T>): Promise<T> => {
@@ -76,6 +89,9 @@ export function connections(
           throw error
         }
       }),
+    giveUp() {
+      for (const end of shared.waiting) end()
+    },
     async close() {
       if (closed) return
       closed = true
@@ -84,12 +100,15 @@ export function connections(
   }
 }
 
-/** Whether prepared statements last on these connections: behind a transaction pooler they do not. */
-interface Naming {
-  lasts: boolean
+/** What the connections of one input have in common. */
+interface Shared {
+  /** Prepared statements last: behind a transaction pooler they do not. */
+  namesLast: boolean
+  /** Ends each connect and each statement that is on its way. */
+  readonly waiting: Set<() => void>
 }
 
-function connectionOver(client: PoolClient, naming: Naming): Connection {
+function connectionOver(client: PoolClient, shared: Shared): Connection {
   let broken = false
   let released = false
   // The pool takes its own listener away with the client, and an error without a listener would end the process.
@@ -106,6 +125,8 @@ function connectionOver(client: PoolClient, naming: Naming): Connection {
         reject(new ConnectionError(`${what}: no answer within ${statementTimeoutMs} ms; the connection is given up`))
       }, statementTimeoutMs)
     })
+    const end = (): void => connection.release(true)
+    shared.waiting.add(end)
     try {
       return await Promise.race([query(), silence])
     } catch (error) {
@@ -114,14 +135,15 @@ function connectionOver(client: PoolClient, naming: Naming): Connection {
       throw ours
     } finally {
       clearTimeout(timer)
+      shared.waiting.delete(end)
     }
   }
-  return {
+  const connection: Connection = {
     async rows(statement, values = []) {
       const { name, text } = statement
       const idle = isIdle(client)
       const query = (): Promise<QueryResult> => {
-        const prepared = naming.lasts ? preparedName(statement) : undefined
+        const prepared = shared.namesLast ? preparedName(statement) : undefined
         const config = { name: prepared, text, values, rowMode: 'array' }
         return client.query<unknown[]>(config as never) as unknown as Promise<QueryResult>
       }
@@ -130,7 +152,7 @@ function connectionOver(client: PoolClient, naming: Naming): Connection {
       } catch (error) {
         if (!isLostName(error)) throw error
         // Nothing ran. A transaction is over with this; whoever runs it tries again.
-        naming.lasts = false
+        shared.namesLast = false
         if (!idle) throw error
         return (await send(`statement ${name}`, query)).rows
       }
@@ -163,6 +185,7 @@ function connectionOver(client: PoolClient, naming: Naming): Connection {
       stream?.destroy()
     },
   }
+  return connection
 }
 
 /** Known to be outside of a transaction. */

@@ -185,6 +185,12 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     health.status = 'standby'
     let failures = 0
     let schemaChecked = false
+    // A dead line never answers; whoever stops the input does not wait for it longer than this.
+    let patience: NodeJS.Timeout | undefined
+    const onStop = (): void => {
+      patience = setTimeout(() => conns.giveUp(), stopPatienceMs)
+    }
+    signal.addEventListener('abort', onStop, { once: true })
     try {
       while (!signal.aborted) {
         const startedAt = performance.now()
@@ -202,6 +208,8 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
         }
       }
     } finally {
+      clearTimeout(patience)
+      signal.removeEventListener('abort', onStop)
       health.status = 'stopped'
       health.epoch = null
       await parts.wakeUp.close()
@@ -325,6 +333,8 @@ async function acquireLead(
     })
   }
 }
+
+const stopPatienceMs = 2_000
 
 /** What no waiting will heal. */
 function isFatal(error: unknown): boolean {
