@@ -95,10 +95,9 @@ export function lockStatements(gate: bigint, channel: string, drawToken: DrawTok
     release: {
       name: 'advisory_release',
       text: `
-  WITH unlocked AS MATERIALIZED (
-    SELECT t.id, pg_advisory_unlock(t.id) AS ok FROM unnest($1::int8[]) AS t (id)
-  ), freed AS MATERIALIZED (
-    SELECT array_agg(id) FILTER (WHERE NOT ok)::text AS strange FROM unlocked
+  WITH freed AS MATERIALIZED (
+    SELECT array_agg(t.id) FILTER (WHERE NOT pg_advisory_unlock(t.id))::text AS strange
+      FROM unnest($1::int8[]) AS t (id)
   )
   SELECT strange, ${wake('$1::int8[]')} FROM freed`,
     },

@@ -17,8 +17,7 @@ async function heapInUse(): Promise<number> {
   return process.memoryUsage().heapUsed
 }
 
-/** A million by flag; by default as many operations as fit a usual test run. */
-const operations = process.env.COORDINATION_LONG === '1' ? 1_000_000 : 100_000
+const operations = 1_000_000
 const heldAtOnce = 10_000
 const distinct = 50_000
 
