@@ -159,7 +159,7 @@ class LeaseLocker implements TableLocker {
   async tryAcquire(key: string, options?: TryAcquireOptions): Promise<Lock | null> {
     checkKey(key)
     const resolved = this.#check(options)
-    return tracedAcquire({ key, mode: resolved.mode, waits: false }, () =>
+    return tracedAcquire({ key, mode: resolved.mode, waits: false, signal: resolved.signal }, () =>
       this.#within(key, resolved, () => this.#once(key, resolved)),
     )
   }
@@ -168,7 +168,7 @@ class LeaseLocker implements TableLocker {
     checkKey(key)
     const resolved = this.#check(options)
     const { mode, waitTimeoutMs } = resolved
-    return tracedAcquire({ key, mode, waits: true }, async () => {
+    return tracedAcquire({ key, mode, waits: true, signal: resolved.signal }, async () => {
       if (waitTimeoutMs > 0)
         return this.#within(key, resolved, async (limit) =>
           this.#hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit), resolved),

@@ -46,6 +46,7 @@ export const declareConformance = (name: string, { url, options, schedules = 20 
     createLocker: async () => createTableLocker(options()),
     schedules,
     ttlMs: 1_000,
+    renewsGivenTtl: true,
     hooks: {
       async forceRelease(key) {
         await using operator = createTableLocker({ connectionString: url() })
