@@ -27,6 +27,8 @@ export interface MemberCallbacks {
   readonly onEnded: () => Promise<void>
 }
 
+/** How long `join` waits for the view: a thousand nodes that start at once keep the database busy. */
+const joinPatienceMs = 30_000
 /** How long `join` waits for the listener, so that its capabilities are known; it connects in the background after that. */
 const listenPatienceMs = 1_000
 /** How long `close` waits for the database and for callbacks. */
@@ -220,7 +222,7 @@ export class Member {
   async #joinWithView(): Promise<void> {
     await this.#join()
     try {
-      await this.#keeper.refresh()
+      await this.#keeper.refresh(joinPatienceMs)
     } catch (error) {
       // A member without a view is of no use to the caller, and whoever rejects has not joined.
       await this.#leave(closePatienceMs).catch(() => {})

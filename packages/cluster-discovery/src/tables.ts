@@ -82,10 +82,13 @@ export class ClusterTables {
     return answer === null ? null : parseFate(answer)
   }
 
-  /** @param known the reader's version; -1 for everything */
-  async read(known: bigint): Promise<Reading | null> {
-    const options = { signal: this.#background.signal, timeoutMs: Math.max(leastReadMs, this.#behindTimeoutMs) }
-    const answer = await this.#ask(this.#statements.read, [known], options)
+  /**
+   * @param known the reader's version; -1 for everything
+   * @param patienceMs more than what runs behind the caller's back has
+   */
+  async read(known: bigint, patienceMs = 0): Promise<Reading | null> {
+    const timeoutMs = Math.max(leastReadMs, this.#behindTimeoutMs, patienceMs)
+    const answer = await this.#ask(this.#statements.read, [known], { signal: this.#background.signal, timeoutMs })
     return answer === null ? null : parseReading(answer)
   }
 

@@ -77,9 +77,9 @@ export class ViewKeeper {
     this.#request(event.first ? 0 : resyncSpreadMs)
   }
 
-  /** Reads now, after whatever is being read. Rejects when the database does not answer. */
-  refresh(): Promise<void> {
-    const read = this.#reads.then(() => this.#read())
+  /** Reads now, after whatever is being read. Rejects when the database does not answer within its usual time or `patienceMs`. */
+  refresh(patienceMs = 0): Promise<void> {
+    const read = this.#reads.then(() => this.#read(patienceMs))
     this.#reads = read.catch(() => {})
     return read
   }
@@ -110,7 +110,7 @@ export class ViewKeeper {
     }, due - now)
   }
 
-  async #read(): Promise<void> {
+  async #read(patienceMs: number): Promise<void> {
     const { cluster, id, tables, clock } = this.#options
     const startedAt = clock.now()
     this.#nextReadAt = startedAt + readGapMs
@@ -118,7 +118,7 @@ export class ViewKeeper {
     const before = this.view.version
     const reading = await traced<ClusterTrace, Reading | null>(readChannel, { cluster, id }, async (context) => {
       // After a gap everything: a failover may have lost versions that we know, and given their numbers to others.
-      const got = await tables.read(gap === null ? before : -1n)
+      const got = await tables.read(gap === null ? before : -1n, patienceMs)
       if (got !== null) {
         context.version = got.version
         context.records = got.records.length

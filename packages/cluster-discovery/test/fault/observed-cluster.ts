@@ -70,7 +70,8 @@ export class ObservedCluster implements AsyncDisposable {
       args: [JSON.stringify(settings)],
     })
     this.#processes.push(child)
-    await child.message((message) => message.kind === 'joined', 20_000)
+    // Fifty that start at once share the cores for as long as they load their modules.
+    await child.message((message) => message.kind === 'joined', 90_000)
     return child
   }
 
