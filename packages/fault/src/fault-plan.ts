@@ -56,7 +56,7 @@ export const planFaults = (options: PlanOptions): readonly PlannedFault[] => {
     const short = random.int(Math.ceil(ttlMs * 0.05), Math.ceil(ttlMs * 0.4))
     const long = random.int(Math.ceil(ttlMs * 1.3), Math.ceil(ttlMs * 2))
     // The whole server away for longer than a ttl leaves nothing to compare: it is short.
-    const forMs = isServerFault(name) || random.chance(0.6) ? short : long
+    const forMs = isServerFault(name) || random.chance(0.5) ? short : long
     plan.push({ name, atMs, forMs, replica: random.int(0, replicas - 1) })
   }
   return plan

@@ -117,7 +117,8 @@ const work = async (worker: number): Promise<void> => {
       if (!lock.isHeld()) continue
       tell({ type: 'granted', hold, key, mode, token: lock.fencingToken?.toString() ?? null, at })
       const writing = random.chance(0.5) ? writeGuarded(lock) : null
-      await observe(lock, hold, random.chance(0.02) ? ttlMs * 2 : random.int(0, 120))
+      // Some hold on for longer than a ttl: they are the ones that a cut line or a stop can make believe too long.
+      await observe(lock, hold, random.chance(0.15) ? random.int(ttlMs, ttlMs * 3) : random.int(0, 80))
       await writing
       // A holder that does not know better writes on: the fence decides.
       if (random.chance(0.3)) await writeGuarded(lock)

@@ -86,7 +86,7 @@ export class LockReplicas implements AsyncDisposable {
         actor: new URL('../actors/lock-actor.ts', import.meta.url),
         settings: ({ url, processName }) => ({
           ...{ adapter, url, processName, ttlMs: lockTtlMs },
-          ...{ keys: ['a', 'b', 'c', 'd'], workers: 3, seed: random.seed },
+          ...{ keys: ['a', 'b', 'c', 'd', 'e', 'f'], workers: 4, seed: random.seed },
         }),
         onMessage: (processName, message) => started.#hear(processName, message),
       })

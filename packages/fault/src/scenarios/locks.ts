@@ -13,6 +13,9 @@ export interface LockScenarioOptions {
   readonly pooled?: boolean
 }
 
+/** Drawn more often than the others: they are what makes a holder believe too long. */
+const isolating = ['stop', 'hold-to-server', 'hold-to-client'] as const
+
 /** Replicas that take the same few locks while everything is done to them. */
 export const lockScenario = ({ name, about, adapter, pooled = false }: LockScenarioOptions): Scenario => ({
   name,
@@ -29,7 +32,7 @@ export const lockScenario = ({ name, about, adapter, pooled = false }: LockScena
     const locks = resources.use(await LockReplicas.start({ adapter, databaseUrl, random }))
     const plan = planFaults({
       ...{ random: random.fork('plan'), replicas: locks.replicas.length, lengthMs },
-      ...{ faults: [...replicaFaults, ...serverFaults], ttlMs: lockTtlMs, everyMs: 350 },
+      ...{ faults: [...replicaFaults, ...isolating, ...isolating, ...serverFaults], ttlMs: lockTtlMs, everyMs: 350 },
     })
     const faults = await carryOut(world, plan, locks.replicas)
     const stuck = await locks.stuck()
