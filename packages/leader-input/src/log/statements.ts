@@ -71,23 +71,25 @@ export function logStatements(schema: string): LogStatements {
     },
     page: {
       name: 'input_page',
-      // "(...) IS TRUE" keeps the conditions on xid away from the planner: by number, from lo on, is the one path that
-      // stays good whatever the statistics say. Transactions that finished late come from behind lo, one by one.
+      // "coalesce(..., false)" keeps the conditions on xid away from the planner, which would else choose their index, or
+      // think that few rows are left and sort all of them for each page. By number, from lo on, is the one path that stays
+      // good whatever the statistics say. BETWEEN instead of = keeps the order by xid and number a reason to take that index.
+      // Transactions that finished late come from behind lo, one by one.
       text: `
         WITH page AS (
           (SELECT ${columns}
              FROM ${at}.changes c
             WHERE c.seq > $1 AND c.seq <= $2
-              AND (c.xid >= $3::xid8 AND c.xid < $4::xid8 AND c.xid <> ALL ($5::xid8[]) AND c.lineage = $8) IS TRUE
-              AND (c.relation = ANY ($9::text[])) IS TRUE
+              AND coalesce(c.xid >= $3::xid8 AND c.xid < $4::xid8 AND c.xid <> ALL ($5::xid8[]) AND c.lineage = $8
+                           AND c.relation = ANY ($9::text[]), false)
             ORDER BY c.seq LIMIT $10)
           UNION ALL
           (SELECT c.*
              FROM unnest($6::xid8[]) AS late (xid),
                   LATERAL (SELECT ${columns}
                              FROM ${at}.changes c
-                            WHERE c.xid = late.xid AND c.seq > $7
-                              AND (c.lineage = $8 AND c.relation = ANY ($9::text[])) IS TRUE
+                            WHERE c.xid BETWEEN late.xid AND late.xid AND c.seq > $7
+                              AND coalesce(c.lineage = $8 AND c.relation = ANY ($9::text[]), false)
                             ORDER BY c.xid, c.seq LIMIT $10) c)
           ORDER BY seq LIMIT $10
         ), sized AS (
