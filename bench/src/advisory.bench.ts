@@ -1,6 +1,8 @@
 import { migrate } from '@x/lock-advisory/migrations'
 import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
+import { handOff } from './hand-off/hand-off.ts'
+import { killedHolder } from './hand-off/killed-holder.ts'
 import { heldLocks } from './held-locks.ts'
 import { bareArrays, bareStatements, connectionPerLock, npmAdvisoryLock } from './peers/advisory-peers.ts'
 import { ourAdvisory } from './peers/our-advisory.ts'
@@ -49,6 +51,22 @@ const rows: readonly Row[] = [
     ],
   },
   {
+    id: 'A4',
+    work: 'hand-off under contention, 2 and 100 waiters in 4 processes: from one grant to the next',
+    floor: 'pg_advisory_lock and pg_advisory_unlock, a connection for each waiter',
+    rounds: 5,
+    contenders: { bare: handOff('bare'), server: handOff('server'), notify: handOff('notify') },
+    targets: [
+      { of: 'server', against: 'bare', figure: 'p50Us2', atMost: 1.5 },
+      { of: 'server', against: 'bare', figure: 'p50Us100', atMost: 1.5 },
+      { of: 'notify', figure: 'p50Us2', atMost: 2_000 },
+      { of: 'notify', figure: 'p50Us100', atMost: 2_000 },
+      // Against the bare lock: on two cores four busy processes are slower than two, whatever they do.
+      { of: 'server', against: 'bare', figure: 'manyToFew', atMost: 1.25 },
+      { of: 'notify', against: 'bare', figure: 'manyToFew', atMost: 1.25 },
+    ],
+  },
+  {
     id: 'A5',
     work: 'fencing tokens from the sequence: A1 and A2 with and without',
     floor: 'the same locker with fencing: none',
@@ -61,6 +79,17 @@ const rows: readonly Row[] = [
     targets: [
       { of: 'A1 with', against: 'A1 without', figure: 'p50Us', atMost: 1.1 },
       { of: 'A2 with', against: 'A2 without', figure: 'totalMs', atMost: 1.3 },
+    ],
+  },
+  {
+    id: 'A6',
+    work: 'holder killed by SIGKILL, a waiter in another process holds',
+    floor: 'none: the server has to notice the closed socket',
+    rounds: 5,
+    contenders: { server: killedHolder('server'), notify: killedHolder('notify') },
+    targets: [
+      { of: 'server', figure: 'p50Ms', atMost: 50 },
+      { of: 'notify', figure: 'worstMs', atMost: 1_200 },
     ],
   },
 ]

@@ -395,8 +395,10 @@ class SessionLocker implements AdvisoryLocker {
     limit: WaitLimit,
   ): Promise<AdvisoryLock> {
     const turn = early ?? (await this.#standInLine(this.#textId(key), resolved.mode, limit))
-    const lock = await this.#attempt(turn, key, resolved)
-    if (lock !== null) return lock
+    if (early !== null || this.#waiting.triesFirst) {
+      const lock = await this.#attempt(turn, key, resolved)
+      if (lock !== null) return lock
+    }
     if (resolved.waitTimeoutMs === 0) {
       turn.leave()
       throw new LockTimeoutError({ key, waitTimeoutMs: 0 })

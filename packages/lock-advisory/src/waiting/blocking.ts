@@ -14,6 +14,7 @@ const cancelEveryMs = 50
  * waited for it, and takes its seat with it until it is released. When all seats are taken, the others sleep.
  */
 export class Blocking implements Waiting {
+  readonly triesFirst: boolean = false
   readonly #context: WaitingContext
   readonly #seats: Seats
   readonly #fallback: Waiting

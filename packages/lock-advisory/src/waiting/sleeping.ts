@@ -22,6 +22,7 @@ const longestBackoffMs = 5_000
  * made before LISTEN took effect was answered to nobody. The poll stands behind holders that died and told nobody.
  */
 export class Sleeping implements Waiting {
+  readonly triesFirst: boolean = true
   readonly #context: WaitingContext
   readonly #budget: SharedMemoryBudget
   readonly #gate: string

@@ -18,6 +18,8 @@ export interface Granted {
 
 /** How to wait for other processes. */
 export interface Waiting {
+  /** Whether one who comes out of a line of this process tries before he waits: not where waiting is a try as well. */
+  readonly triesFirst: boolean
   /** Resolves to the grant, or to null when the limit is over: then nothing is held. */
   wait(wait: Wait): Promise<Granted | null>
   /** A session was lost: whoever waited with its help looks for another one. */
