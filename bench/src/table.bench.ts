@@ -2,6 +2,7 @@ import { migrate } from '@x/lock-table/migrations'
 import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
 import { bareRenewal, ourRenewal } from './floors/leases.ts'
+import { bareNotify, handOffs } from './hand-off/lines.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
 import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease } from './peers/table-peers.ts'
@@ -41,6 +42,23 @@ const rows: readonly Row[] = [
       { of: 'ours', figure: 'p50Us', atMost: 40_000 },
       { of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.2 },
     ],
+  },
+  {
+    id: 'L4',
+    work: 'hand-off with 2, 20, 200 waiters in 4 processes, confirmed by a read',
+    floor: 'one durable write with one NOTIFY, heard on another connection',
+    contenders: {
+      floor: bareNotify,
+      '2 waiters': handOffs(2),
+      '20 waiters': handOffs(20),
+      '200 waiters': handOffs(200),
+    },
+    targets: ['2 waiters', '20 waiters', '200 waiters'].map((of) => ({
+      of,
+      against: 'floor',
+      figure: 'p50Us',
+      atMost: 1.8,
+    })),
   },
   {
     id: 'L5',

@@ -6,6 +6,8 @@ export interface LeaseGrant {
   renewAt: number
   /** A refresh by the holder is on its way. */
   refreshing: boolean
+  /** It came out of a line, where others may stand. */
+  readonly handedOver: boolean
 }
 
 /** Names one grant, and no other: a late request for an earlier grant of the key touches nothing. */
@@ -15,4 +17,6 @@ export interface LeaseName {
   readonly owner: string
   /** Null where the answer with the token was lost: the owner is unique to the grant as well. */
   readonly token: bigint | null
+  /** Others are likely to stand in line: the plain release, which is for keys without a line, would be in vain. */
+  readonly lined?: boolean
 }

@@ -65,7 +65,7 @@ export class Releasing {
   }
 
   async #release(batch: readonly LeaseName[]): Promise<readonly boolean[]> {
-    const plain = batch.filter((lease) => lease.mode === 'exclusive' && lease.token !== null)
+    const plain = batch.filter((lease) => lease.mode === 'exclusive' && lease.token !== null && lease.lined !== true)
     const released = new Set<string>()
     if (plain.length > 0) {
       const rows = await this.#store.query<readonly [key: string, released: string]>(

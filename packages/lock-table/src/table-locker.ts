@@ -317,7 +317,11 @@ class LeaseLocker implements TableLocker {
         leaseMs: grant.leaseMs,
         maxHoldMs: resolved.maxHoldMs,
         minHoldMs: resolved.minHoldMs,
-        grant: { renewAt: Number.POSITIVE_INFINITY, refreshing: false },
+        grant: {
+          renewAt: Number.POSITIVE_INFINITY,
+          refreshing: false,
+          handedOver: grant.leaseMs < request.ttlMs,
+        },
       },
       this.#family,
     )
@@ -331,7 +335,10 @@ class LeaseLocker implements TableLocker {
   async #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
     this.#forget(lock)
     if (keepMs > 0) await this.#renewer.keep(lock, Math.ceil(keepMs))
-    else await this.#releasing.release(nameOf(lock))
+    else {
+      const lined = lock.grant.handedOver || this.#line.waiting(lock.key) > 0
+      await this.#releasing.release({ ...nameOf(lock), lined })
+    }
   }
 
   #forget(lock: LockHandle<LeaseGrant>): void {
