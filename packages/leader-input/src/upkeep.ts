@@ -45,7 +45,10 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
   }
   /** Gives up, loudly, on inputs that hold more of the log than they may; they may have no leader of their own. */
   const keepRetention = async (connection: Connection): Promise<void> => {
-    for (const [name, drawnBefore] of await connection.rows(parts.upkeep.overdue)) {
+    for (const [capped] of await connection.rows(parts.upkeep.capped)) {
+      const [overdue] = await connection.rows(parts.upkeep.overdue, [capped])
+      if (overdue === undefined) continue
+      const [name, drawnBefore] = overdue
       const [gap] = await connection.rows(parts.upkeep.giveUp, [name, drawnBefore])
       if (gap !== undefined)
         options.logger?.error({ input: name, fromSeq: gap[0], toSeq: gap[1] }, 'dropped changes over the retention cap')

@@ -15,7 +15,9 @@ export interface UpkeepStatements {
   lockChild(child: number): string
   highestOf(child: number): Statement
   truncateChild(child: number): string
-  /** Inputs that have left more in the log than they may, and up to where it was drawn. */
+  /** Inputs that may not leave all they like in the log. */
+  readonly capped: Statement
+  /** The input, and up to where was drawn, when it has left more in the log than it may. Parameters: name. */
   readonly overdue: Statement
   /** Gives up on what an input has not handled. Parameters: name, bound of the numbers drawn before. */
   readonly giveUp: Statement
@@ -24,12 +26,14 @@ export interface UpkeepStatements {
 export function upkeepStatements(schema: string): UpkeepStatements {
   const at = quoteIdentifier(schema)
   const child = (n: number): string => `${at}.changes_${n}`
+  const isUnhandled = `coalesce(NOT pg_visible_in_snapshot(l.xid, c.snap_prev) AND l.lineage = c.lineage
+                AND NOT (c.snap_next IS NOT NULL AND l.seq <= c.last_seq AND pg_visible_in_snapshot(l.xid, c.snap_next))
+                AND EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = c.name AND i.relation = l.relation AND l.operation = ANY (i.operations)), false)`
   const unhandled = `
-           SELECT l.at FROM ${at}.changes l
-            WHERE (l.seq > c.lo OR l.xid IN (SELECT x::text::xid8 FROM pg_snapshot_xip(c.snap_prev) x))
-              AND NOT pg_visible_in_snapshot(l.xid, c.snap_prev) AND l.lineage = c.lineage
-              AND NOT (c.snap_next IS NOT NULL AND l.seq <= c.last_seq AND pg_visible_in_snapshot(l.xid, c.snap_next))
-              AND EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = c.name AND i.relation = l.relation AND l.operation = ANY (i.operations))`
+             (SELECT l.at FROM ${at}.changes l WHERE l.seq > c.lo AND ${isUnhandled} ORDER BY l.seq)
+              UNION ALL
+             (SELECT l.at FROM pg_snapshot_xip(c.snap_prev) AS late (xid)
+                JOIN ${at}.changes l ON l.xid = late.xid::text::xid8 AND l.seq <= c.lo AND ${isUnhandled})`
   return {
     pruneState: {
       name: 'input_prune_state',
@@ -50,9 +54,16 @@ export function upkeepStatements(schema: string): UpkeepStatements {
       text: `
         SELECT c.name, s.drawn FROM ${at}.cursors c
          CROSS JOIN (SELECT ${drawn} AS drawn FROM ${at}.changes_seq_seq) s
-         WHERE c.gap_from IS NULL AND (
-               (c.max_rows IS NOT NULL AND s.drawn::bigint - c.lo > c.max_rows AND EXISTS (${unhandled} OFFSET c.max_rows))
-            OR (c.max_age_ms IS NOT NULL AND EXISTS (${unhandled} AND l.at < clock_timestamp() - c.max_age_ms * interval '1 millisecond')))`,
+         WHERE c.name = $1
+           AND (CASE WHEN s.drawn::bigint - c.lo > c.max_rows
+                     THEN (SELECT count(*) FROM (SELECT FROM (${unhandled}) u LIMIT c.max_rows + 1) n) > c.max_rows END
+             OR CASE WHEN c.max_age_ms IS NOT NULL
+                     THEN (SELECT min(u.at) FROM (SELECT u.at FROM (${unhandled}) u LIMIT 1000) u)
+                          < clock_timestamp() - c.max_age_ms * interval '1 millisecond' END)`,
+    },
+    capped: {
+      name: 'input_capped',
+      text: `SELECT name FROM ${at}.cursors WHERE (max_rows IS NOT NULL OR max_age_ms IS NOT NULL) AND gap_from IS NULL`,
     },
     giveUp: {
       name: 'input_give_up',
