@@ -19,8 +19,13 @@ const workspaceVersion = (name: string): string => {
   return `${name}@${manifest.version}`
 }
 
-/** An empty project into which npm installs the tarball of `name`, its peers and nothing else. */
-export const createFreshProject = (name: string, packages: readonly PackedPackage[], directory: string): string => {
+/** An empty project into which npm installs the tarball of `name`, its peers and, besides these, only what `extra` names. */
+export const createFreshProject = (
+  name: string,
+  packages: readonly PackedPackage[],
+  directory: string,
+  extra: readonly string[] = [],
+): string => {
   const project = join(directory, `project-${name.replace(/\W/g, '-')}`)
   mkdirSync(project)
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'fresh', private: true, type: 'module' }))
@@ -42,6 +47,7 @@ export const createFreshProject = (name: string, packages: readonly PackedPackag
       '--loglevel=error',
       ...tarballs,
       ...peers,
+      ...extra,
       workspaceVersion('@types/pg'),
     ],
     { cwd: project, stdio: 'pipe' },

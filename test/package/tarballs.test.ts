@@ -81,6 +81,23 @@ test('the snippets of the repository README compile and run', () => {
   runSnippets(project, snippetsOf(readFileSync(join(root, 'README.md'), 'utf8')))
 })
 
+test('Jest loads a package by require()', () => {
+  const project = createFreshProject('@x/lock-core', packages, mkdirIn(directory, 'jest'), ['jest@30.5.2'])
+  writeFileSync(
+    join(project, 'lock.test.cjs'),
+    `const { withLock } = require('@x/lock-core')
+     const { createMemoryLocker } = require('@x/lock-core/memory')
+     test('locks', async () => expect(await withLock(createMemoryLocker(), 'key', () => 42)).toBe(42))`,
+  )
+  const { status, stderr } = spawnSync('node', ['node_modules/jest/bin/jest.js', '--testMatch', '**/*.test.cjs'], {
+    cwd: project,
+    encoding: 'utf8',
+    env: { ...process.env, NODE_OPTIONS: '--experimental-vm-modules' },
+  })
+  expect(stderr).toContain('1 passed')
+  expect(status).toBe(0)
+}, 120_000)
+
 const mkdirIn = (parent: string, name: string): string => {
   mkdirSync(join(parent, name))
   return join(parent, name)
