@@ -151,7 +151,7 @@ class SessionLocker implements AdvisoryLocker {
 
   async tryAcquire(key: string, options?: TryAcquireOptions): Promise<Lock | null> {
     const resolved = this.#check(key, options)
-    return tracedAcquire({ key, mode: resolved.mode, waits: false }, async (trace) => {
+    return tracedAcquire({ key, mode: resolved.mode, waits: false, signal: resolved.signal }, async (trace) => {
       const id = this.#textId(key)
       const turn = this.#queue.tryEnter(id, resolved.mode) ?? (await this.#enterAfterCleanup(id, resolved.mode))
       if (turn === null) return null
@@ -168,7 +168,9 @@ class SessionLocker implements AdvisoryLocker {
       const resolved = this.#check(key, options)
       // A promise and a closure less for everybody whom nobody traces.
       return acquireChannel.hasSubscribers
-        ? tracedAcquire({ key, mode: resolved.mode, waits: true }, (trace) => this.#acquire(key, resolved, trace))
+        ? tracedAcquire({ key, mode: resolved.mode, waits: true, signal: resolved.signal }, (trace) =>
+            this.#acquire(key, resolved, trace),
+          )
         : this.#acquire(key, resolved, null)
     } catch (error) {
       return Promise.reject(error)

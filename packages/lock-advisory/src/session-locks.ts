@@ -19,7 +19,7 @@ import {
 import { openSession, type Session, type SessionOptions } from '@x/pg-session'
 import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from './batch.ts'
 import { type FencingChoice, type FencingPlan, planFencing } from './fencing.ts'
-import { HeldLocks } from './held-locks.ts'
+import { HeldLocks, type Links } from './held-locks.ts'
 import type { SharedMemoryBudget } from './shared-memory.ts'
 import { greet, type LockStatements, lockStatements, type Step, step } from './statements.ts'
 
@@ -40,17 +40,13 @@ export interface SessionContext {
 }
 
 /** What a lock needs to be given back. */
-export interface Grant {
+export interface Grant extends Links<LockHandle<Grant>> {
   readonly session: SessionLocks
   readonly turn: Turn
   readonly id: string
   readonly metadata: Readonly<Record<string, string>> | null
   /** Operations in the statement that was granted. */
   readonly batchSize: number
-  /** Whether it is among the locks of the session, and its neighbours there. */
-  listed: boolean
-  previous: AdvisoryLock | null
-  next: AdvisoryLock | null
 }
 
 export type AdvisoryLock = LockHandle<Grant>
@@ -67,7 +63,7 @@ export class SessionLocks {
   /** As in the server's log (`%c` of log_line_prefix), so that every process sees the same. */
   readonly sessionId: string
   readonly fencing: FencingPlan
-  readonly held: HeldLocks = new HeldLocks()
+  readonly held: HeldLocks<AdvisoryLock> = new HeldLocks()
   readonly statements: LockStatements
   readonly #session: Session
   readonly #context: SessionContext
