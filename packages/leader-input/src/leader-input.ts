@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { ClosedError, ConfigurationError, hasErrorCode, type Lock, type Logger } from '@x/lock-core'
+import { ClosedError, ConfigurationError, type Lock } from '@x/lock-core'
 import type { KyselyPlugin } from 'kysely'
+import { acquireLead, isFatal, releaseLead } from './campaign.ts'
 import { findDriftWhileRunning } from './capture/drift.ts'
 import { type InstallReport, install, uninstall } from './capture/install.ts'
 import { captureStatements } from './capture/statements.ts'
@@ -22,6 +23,9 @@ import { type ChangeHandler, type LeaderInputOptions, resolveOptions } from './o
 import { migrations } from './schema.ts'
 import { type InputParts, Term } from './term.ts'
 import { pollOnly, wakeByNotify } from './wake-up.ts'
+
+/** A dead line never answers; whoever stops the input does not wait for it longer than this. */
+const stopPatienceMs = 2_000
 
 /** One input: its capture, its cursor, and this process as a candidate to lead it. */
 export interface LeaderInput<DB> extends AsyncDisposable {
@@ -118,7 +122,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     } finally {
       health.status = 'standby'
       health.epoch = null
-      await release(lock, options)
+      await releaseLead(lock, options)
     }
   }
 
@@ -185,7 +189,6 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     health.status = 'standby'
     let failures = 0
     let schemaChecked = false
-    // A dead line never answers; whoever stops the input does not wait for it longer than this.
     let patience: NodeJS.Timeout | undefined
     const onStop = (): void => {
       patience = setTimeout(() => conns.giveUp(), stopPatienceMs)
@@ -294,54 +297,4 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
       await this.close().catch(() => {})
     },
   }
-}
-
-/** A lock that cannot be released ends by itself, and the error underneath is the one to report. */
-async function release(
-  lock: Lock,
-  { name, logger }: { readonly name: string; readonly logger: Logger | undefined },
-): Promise<void> {
-  try {
-    await lock[Symbol.asyncDispose]()
-  } catch (error) {
-    logger?.warn({ input: name, err: error }, 'could not release the lock')
-  }
-}
-
-async function acquireLead(
-  locker: LeaderInputOptions<unknown>['locker'],
-  options: {
-    readonly lockKey: string
-    readonly takeoverMs: number
-    readonly name: string
-    readonly logger: Logger | undefined
-  },
-  signal: AbortSignal,
-): Promise<Lock> {
-  try {
-    return await locker.acquire(options.lockKey, {
-      signal,
-      metadata: { input: options.name },
-      // Other locks live as long as their session or process, which is as good as can be.
-      ...(locker.capabilities.lease && locker.capabilities.crossProcess ? { ttlMs: options.takeoverMs } : {}),
-    })
-  } catch (error) {
-    if (!hasErrorCode(error, 'CLOSED')) throw error
-    throw new ConfigurationError('option locker: it is closed; pass one that lives as long as the input', {
-      option: 'locker',
-      cause: error,
-    })
-  }
-}
-
-const stopPatienceMs = 2_000
-
-/** What no waiting will heal. */
-function isFatal(error: unknown): boolean {
-  return (
-    hasErrorCode(error, 'INVALID_OPTIONS') ||
-    hasErrorCode(error, 'SCHEMA_MISSING') ||
-    hasErrorCode(error, 'SCHEMA_OUTDATED') ||
-    hasErrorCode(error, 'SCHEMA_NEWER')
-  )
 }

@@ -137,6 +137,21 @@ describe('retention', () => {
   })
 })
 
+describe('retention by age', () => {
+  it('drops what nobody has handled in time', async () => {
+    await using dead = shopInput(pool, { name: 'aged', retention: { maxAgeMs: 300 } })
+    await dead.install()
+    await using alive = shopInput(pool, { name: 'aged-alive' })
+    await alive.install()
+    const { stop } = collect(alive)
+    await insert(1)
+    await eventually(async () => (await dead.lag()).gap !== null, { deadlineMs: 15_000 })
+    await stop()
+    await dead.uninstall()
+    await alive.uninstall()
+  })
+})
+
 describe('another server', () => {
   it('refuses a log that another server wrote, and goes on after rebase() with what both lineages hold', async () => {
     await using input = shopInput(pool, { name: 'restored' })
