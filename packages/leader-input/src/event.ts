@@ -154,7 +154,7 @@ export class FeedEvent {
 
   /**
    * Parses the rows with the table's schema, where there is one.
-   * @throws {QueryError} never; the schema's issues as an Error for the failure policy
+   * @throws {QueryError} with the schema's issues, for the failure policy
    */
   async validate(): Promise<void> {
     const { schema } = this.#followed

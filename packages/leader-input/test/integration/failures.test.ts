@@ -2,6 +2,7 @@ import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Pool } from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import type { ChangeEvent, LeaderInput } from '../../src/index.ts'
 import { collect, type Shop, shopInput, shopTemplate } from '../support/shop.ts'
 
@@ -268,6 +269,24 @@ it('refuses the transaction to a handler whose batch is over', async () => {
   expect(await late).toMatchObject({ code: 'CLOSED' })
   stop.abort()
   await running
+})
+
+it('parses rows with the schema of their table, and parks what does not fit', async () => {
+  const schema = z.looseObject({ cents: z.number().max(10) })
+  await using input = shopInput(pool, {
+    name: `schema${number}`,
+    tables: { orders: { schema } },
+    onFailure: 'park',
+    maxAttempts: 1,
+  })
+  await input.install()
+  const stop = start(input, () => {})
+  await pool.query(`INSERT INTO orders VALUES (1, 'c', 5), (2, 'c', 50), (3, 'c', 6)`)
+  await eventually(async () => (await effects()).length === 2)
+  await stop()
+  expect(await effects()).toEqual(['create 1', 'create 3'])
+  const { rows } = await pool.query('SELECT reason FROM coordination.parked_changes WHERE input = $1', [input.name])
+  expect(rows).toEqual([{ reason: expect.stringMatching(/public.orders 2: the row does not fit.*cents/) }])
 })
 
 describe('events()', () => {
