@@ -6,6 +6,8 @@ export interface LeaseGrant {
   renewAt: number
   /** A refresh by the holder is on its way. */
   refreshing: boolean
+  /** The claim of a lock that was handed over is being turned into a lease of its ttl. */
+  confirming: Promise<void> | null
   /** It came out of a line, where others may stand. */
   readonly handedOver: boolean
 }

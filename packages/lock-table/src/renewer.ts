@@ -37,7 +37,10 @@ export class Renewer {
   /** Turns the claim of a lock that was handed over into a lease of its ttl, at once and off the caller's path. */
   confirm(lease: Lease, goOn: boolean): void {
     if (goOn) this.add(lease)
-    void this.#renew(lease.mode, [lease])
+    // Exactly: the claim may be longer. A refresh waits for it, or the lease could end up shorter than the holder believes.
+    lease.grant.confirming = this.#renew(lease.mode, [lease], true).finally(() => {
+      lease.grant.confirming = null
+    })
   }
 
   remove(lease: Lease): void {
@@ -110,13 +113,13 @@ export class Renewer {
     if (next < Number.POSITIVE_INFINITY) this.#wakeAt(next)
   }
 
-  async #renew(mode: Lease['mode'], due: readonly Lease[]): Promise<void> {
+  async #renew(mode: Lease['mode'], due: readonly Lease[], exact: boolean = false): Promise<void> {
     let leases = due
     for (let attempt = 0; leases.length > 0; attempt += 1) {
       const until = earliestDeadline(leases)
       try {
         const startedAt = monotonicNow()
-        const renewed = await this.#send(mode, leases, (lease) => lease.ttlMs, false, until)
+        const renewed = await this.#send(mode, leases, (lease) => lease.ttlMs, exact, until)
         for (const [index, lease] of leases.entries()) {
           if (renewed[index] === 1) lease.renewed(startedAt)
           else lease.lose('forced')
@@ -136,6 +139,7 @@ export class Renewer {
   }
 
   async #exactly(lease: Lease, ttlMs: number, operation: string, until: number): Promise<void> {
+    await lease.grant.confirming
     for (let attempt = 0; ; attempt += 1) {
       try {
         const [renewed] = await this.#send(lease.mode, [lease], () => ttlMs, true, until)

@@ -314,20 +314,22 @@ class LeaseLocker implements TableLocker {
         acquiredAtMs: grant.acquiredAtMs,
         startedAt: grant.startedAt,
         ttlMs: request.ttlMs,
-        leaseMs: grant.leaseMs,
+        // A claim may be longer than a short ttl.
+        leaseMs: Math.min(grant.leaseMs, request.ttlMs),
         maxHoldMs: resolved.maxHoldMs,
         minHoldMs: resolved.minHoldMs,
         grant: {
           renewAt: Number.POSITIVE_INFINITY,
           refreshing: false,
-          handedOver: grant.leaseMs < request.ttlMs,
+          confirming: null,
+          handedOver: grant.leaseMs !== request.ttlMs,
         },
       },
       this.#family,
     )
     this.#held.add(lock)
     if (this.#closing !== null) lock.lose('closed')
-    else if (grant.leaseMs < request.ttlMs) this.#renewer.confirm(lock, resolved.renew === 'auto')
+    else if (lock.grant.handedOver) this.#renewer.confirm(lock, resolved.renew === 'auto')
     else if (resolved.renew === 'auto') this.#renewer.add(lock)
     return lock
   }

@@ -109,6 +109,19 @@ describe('the line', () => {
     await client.end()
   })
 
+  it('gives a lease of the ttl that was asked for, also when the claim time is longer', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, pollMs: 50, claimMs: 60_000 })
+    const lock = await locker.acquire('short')
+    const waiting = locker.acquire('short', { ttlMs: 400, renew: 'manual' })
+    await waiters(locker, 'short', 1)
+    await lock.release()
+    const short = await waiting
+    expect(short.remainingMs()).toBeLessThanOrEqual(400)
+    const next = await locker.acquire('short', { waitTimeoutMs: 20_000 })
+    expect(short.isHeld()).toBe(false)
+    await next.release()
+  })
+
   it('a line of the dead before a free key does not keep a newcomer out', async () => {
     await using locker = createTableLocker({ connectionString: database.url })
     await database.pool().query(
