@@ -1,6 +1,6 @@
 import { hasErrorCode } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
-import { type SessionLocks, unlockStep } from '../session-locks.ts'
+import type { SessionLocks } from '../session-locks.ts'
 import { cancelBackend, livingBackends, ping } from '../statements.ts'
 import type { Seats } from './seats.ts'
 import type { Granted, Wait, Waiting, WaitingContext } from './waiting.ts'
@@ -57,7 +57,8 @@ export class Blocking implements Waiting {
   /** `again`: nothing is held and nobody is to blame: the session was lost, or somebody else cancelled the statement. */
   async #block(seat: SessionLocks, wait: Wait): Promise<Granted | null | 'again'> {
     let keepsSeat = false
-    const stop = wait.limit.onOver(() => void this.#cancel(seat))
+    const cancelling: Promise<void>[] = []
+    const stop = wait.limit.onOver(() => cancelling.push(this.#cancel(seat)))
     this.#blocked.set(seat.pid, seat)
     this.#startWatching()
     try {
@@ -68,7 +69,8 @@ export class Blocking implements Waiting {
       })
       this.#blocked.delete(seat.pid)
       if (wait.limit.over() !== undefined) {
-        await seat.submit(unlockStep(wait.mode), wait.id)
+        await Promise.all(cancelling)
+        await this.#holdsNothing(seat, wait.id)
         return null
       }
       // The answer may have lain here while this process stood still. Unless the session was seen alive since, ask it.
@@ -78,6 +80,8 @@ export class Blocking implements Waiting {
       return { session: seat, outcome: { token, sentAt: monotonicNow(), answeredAtMs: Date.now(), size: 1 } }
     } catch (error) {
       this.#blocked.delete(seat.pid)
+      // Only when no cancellation is on its way any more does the next statement of the seat belong to somebody else.
+      await Promise.all(cancelling)
       if (!(await this.#holdsNothing(seat, wait.id)) || wait.limit.over() !== undefined) return 'again'
       if (isCancelled(error)) return 'again'
       throw error
