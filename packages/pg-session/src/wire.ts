@@ -175,6 +175,8 @@ export class Wire {
     // An answer proves that the session lived when the request was sent. One that was allowed to block may have been sent
     // long ago; that the server answered it now is what is known.
     this.#provenAt = blocked ? monotonicNow() : request.sentAt
+    // The watch sleeps for as long as a statement may block; without this nothing would ask for a sign of life afterwards.
+    if (blocked) this.#wakeAt(this.#provenAt + this.#options.detectMs / 3)
     this.#active = null
     const next = this.#queue.shift()
     if (next !== undefined) this.#send(next)

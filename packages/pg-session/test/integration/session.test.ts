@@ -173,6 +173,15 @@ describe('a statement that may block', () => {
     expect(session.trustedUntil).toBeGreaterThan(monotonicNow())
     await session.close()
   })
+
+  it('is followed by heartbeats again', async () => {
+    const session = await open({ detectMs: 600 })
+    await session.query(sleep, [1], { timeoutMs: Number.POSITIVE_INFINITY })
+    const answeredUntil = session.trustedUntil
+    await eventually(() => session.trustedUntil > answeredUntil || !session.isAlive(), { deadlineMs: 10_000 })
+    expect(session.isAlive()).toBe(true)
+    await session.close()
+  })
 })
 
 describe('closing', () => {
