@@ -155,10 +155,13 @@ class SessionLocker implements AdvisoryLocker {
       const id = this.#textId(key)
       const turn = this.#queue.tryEnter(id, resolved.mode) ?? (await this.#enterAfterCleanup(id, resolved.mode))
       if (turn === null) return null
-      const attempt = this.#attempt(turn, key, resolved)
+      // Here and not after the wait: who gives up before the answer is there does not come back for his turn.
+      const attempt = this.#attempt(turn, key, resolved).then((lock) => {
+        if (lock === null) turn.leave()
+        return lock
+      })
       const lock = await (resolved.signal === undefined ? attempt : this.#limited(key, id, resolved, () => attempt))
-      if (lock === null) turn.leave()
-      else if (trace !== null) trace.batchSize = lock.grant.batchSize
+      if (lock !== null && trace !== null) trace.batchSize = lock.grant.batchSize
       return lock
     })
   }
@@ -476,7 +479,7 @@ class SessionLocker implements AdvisoryLocker {
       return await new Promise<L>((resolve, reject) => {
         let open = true
         const running = run(limit)
-        limit.onOver((error) => {
+        const stop = limit.onOver((error) => {
           open = false
           reject(error)
           const own = running.then(
@@ -491,6 +494,8 @@ class SessionLocker implements AdvisoryLocker {
         })
         running.then(
           (lock) => {
+            // Whoever has the lock keeps it, even if his signal aborts before his own code runs again.
+            stop()
             if (open) resolve(lock)
           },
           (error: unknown) => reject(error),

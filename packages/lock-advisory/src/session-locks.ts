@@ -16,7 +16,7 @@ import {
   type ResolvedAcquireOptions,
   type Turn,
 } from '@x/lock-core/adapter'
-import { openSession, type Session, type SessionOptions } from '@x/pg-session'
+import { openSession, type Row, type Session, type SessionOptions } from '@x/pg-session'
 import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from './batch.ts'
 import { type FencingChoice, type FencingPlan, planFencing } from './fencing.ts'
 import { HeldLocks, type Links } from './held-locks.ts'
@@ -84,9 +84,7 @@ export class SessionLocks {
     const { policy } = context
     this.#operations = createBatchLine({ run: (batch) => this.#run(batch) })
     this.#tries =
-      policy === undefined
-        ? this.#operations
-        : createBatchLine({ run: (batch) => policy.execute(() => this.#run(batch)) })
+      policy === undefined ? this.#operations : createBatchLine({ run: (batch) => this.#runUnder(policy, batch) })
     this.#family = {
       logger: context.logger,
       expiry: 'lease-expired',
@@ -175,11 +173,28 @@ export class SessionLocks {
 
   /** Takes all ids or none in one statement: the outcome, or null. */
   async tryAll(ids: readonly string[], mode: LockMode): Promise<Outcome | null> {
+    const { policy } = this.#context
+    const send = (): Promise<Outcome | null> => this.#sendAll(ids, mode)
+    if (policy === undefined) return send()
+    const operations = ids.map((id): Operation => ({ step: tryStep(mode), id, outcome: null }))
+    return underPolicy(policy, send, (outcome) => {
+      if (outcome !== null) this.#unlock(operations)
+    })
+  }
+
+  async #sendAll(ids: readonly string[], mode: LockMode): Promise<Outcome | null> {
     const sentAt = monotonicNow()
     const values = [`{${ids.join(',')}}`, mode === 'shared' ? 't' : 'f']
-    const { policy } = this.#context
-    const send = () => this.#session.query(this.statements.tryAll, values)
-    const [row] = policy === undefined ? await send() : await policy.execute(send)
+    let row: Row | undefined
+    try {
+      ;[row] = await this.#session.query(this.statements.tryAll, values)
+    } catch (error) {
+      await this.#undoFailed(
+        ids.map((id) => ({ step: tryStep(mode), id })),
+        error,
+      )
+      throw error
+    }
     if (row?.[0] !== true) return null
     const token = typeof row[1] === 'string' ? BigInt(row[1]) : null
     return { token, sentAt, answeredAtMs: Date.now(), size: ids.length, woken: null }
@@ -242,12 +257,56 @@ export class SessionLocks {
 
   async #run(batch: readonly Operation[]): Promise<void> {
     const parts = this.fencing.drawToken === null ? [batch] : splitRepeatedTries(batch)
-    for (const part of parts) {
-      const { statement, values } = encodeBatch(part, this.statements)
-      const sentAt = monotonicNow()
-      const [row] = await this.#session.query(statement, [...values])
-      decodeBatch(part, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
+    try {
+      for (const part of parts) {
+        const { statement, values } = encodeBatch(part, this.statements)
+        const sentAt = monotonicNow()
+        const [row] = await this.#session.query(statement, [...values])
+        decodeBatch(part, statement, this.statements, row, { sentAt, answeredAtMs: Date.now() })
+      }
+    } catch (error) {
+      await this.#undoFailed(batch, error)
+      throw error
     }
+  }
+
+  async #runUnder(policy: Policy, batch: readonly Operation[]): Promise<void> {
+    const send = async (): Promise<readonly Operation[]> => {
+      // Its own: outcomes of two attempts must not be written over each other.
+      const attempt = batch.map(({ step, id }): Operation => ({ step, id, outcome: null }))
+      await this.#run(attempt)
+      return attempt
+    }
+    const heard = await underPolicy(policy, send, (attempt) =>
+      this.#unlock(attempt.filter(({ outcome }) => outcome !== null)),
+    )
+    for (const [index, operation] of batch.entries()) operation.outcome = heard[index]?.outcome ?? null
+  }
+
+  /** Gives back what tries were granted of which nobody was told. */
+  #unlock(tries: readonly Operation[]): void {
+    for (const { step, id } of tries) this.submit(unlockOf(step), id).catch(() => {})
+  }
+
+  /**
+   * A rollback does not give back the locks that a session took before its statement failed, as it does where no token can
+   * be drawn or the server's lock table is full; and which unlocks ran is not known either. Who asked is told of a failure, so
+   * nothing may stay. Of an exclusive id the server can be asked; how often a session has a shared one it does not tell:
+   * then the session is given up.
+   */
+  async #undoFailed(batch: readonly Pick<Operation, 'step' | 'id'>[], cause: unknown): Promise<void> {
+    if (!this.isAlive()) return
+    const ids = batch.filter(({ step }) => isExclusive(step)).map(({ id }) => id)
+    const held = new Set([...this.held].map((lock) => lock.grant.id))
+    if (!batch.some(({ step }) => isShared(step)) && !ids.some((id) => held.has(id))) {
+      try {
+        for (const id of ids) await this.#session.query(this.statements.unlockIfHeld, [id])
+        return
+      } catch {
+        // A session that cannot even do this is of no use.
+      }
+    }
+    this.#lose('session-ended', cause)
   }
 
   #release(lock: AdvisoryLock): Promise<void> {
@@ -318,6 +377,38 @@ export class SessionLocks {
 
 function notHeld(lock: AdvisoryLock, cause?: unknown): LockNotHeldError {
   return new LockNotHeldError({ key: lock.key, operation: 'release' }, cause === undefined ? {} : { cause })
+}
+
+/**
+ * A policy may give up on a statement with which the server goes on, or send it a second time. Calls `giveBack` with the
+ * result of each attempt that is not the one which the policy passed on.
+ */
+async function underPolicy<T>(policy: Policy, send: () => Promise<T>, giveBack: (unheard: T) => void): Promise<T> {
+  const execution: Promise<T> = (async () =>
+    policy.execute(() => {
+      const attempt = send()
+      attempt.then(
+        async (result) => {
+          const heard = await execution.catch(() => null)
+          if (result !== heard) giveBack(result)
+        },
+        () => {},
+      )
+      return attempt
+    }))()
+  return execution
+}
+
+function isExclusive(kind: Step): boolean {
+  return kind === step.tryExclusive || kind === step.unlockExclusive
+}
+
+function isShared(kind: Step): boolean {
+  return kind === step.tryShared || kind === step.unlockShared
+}
+
+function unlockOf(kind: Step): typeof step.unlockExclusive | typeof step.unlockShared {
+  return isShared(kind) ? step.unlockShared : step.unlockExclusive
 }
 
 function isTry(kind: Step): boolean {

@@ -34,6 +34,11 @@ export class Blocking implements Waiting {
     while (wait.limit.over() === undefined) {
       const seat = await this.#seats.take()
       if (seat === null) return this.#fallback.wait(wait)
+      // It may have taken a while to connect, and nobody would tell us of an end that has come already.
+      if (wait.limit.over() !== undefined) {
+        this.#seats.giveBack(seat)
+        return null
+      }
       const granted = await this.#block(seat, wait)
       if (granted !== 'again') return granted
     }

@@ -71,3 +71,28 @@ describe('where it was not', () => {
     })
   })
 })
+
+describe('where no token can be drawn', () => {
+  const database = useDatabase({ template: lockAdvisory })
+  const createLocker = useLockers(database)
+
+  it('the lock that the server has granted already is given back, and other locks stay', async () => {
+    const [locker, other] = [createLocker({ fencing: 'sequence' }), createLocker()]
+    const kept = await locker.acquire('kept')
+    await database.pool().query(`SELECT setval('coordination.fencing_tokens', 281474976710655)`)
+    await expect(locker.acquire('refused')).rejects.toMatchObject({ code: 'QUERY_FAILED', sqlState: '2200H' })
+    await expect(locker.tryAcquireMany?.(['refused/a', 'refused/b'])).rejects.toMatchObject({ sqlState: '2200H' })
+    for (const key of ['refused', 'refused/a', 'refused/b']) {
+      await (await other.acquire(key, { waitTimeoutMs: 0 })).release()
+    }
+    expect(kept.isHeld()).toBe(true)
+    await kept.release()
+  })
+
+  it('a shared lock is given back with its session, because nobody can tell how often that has it', async () => {
+    const [locker, other] = [createLocker({ fencing: 'sequence' }), createLocker()]
+    await locker.ping()
+    await expect(locker.acquire('shared', { mode: 'shared' })).rejects.toMatchObject({ sqlState: '2200H' })
+    await (await other.acquire('shared', { waitTimeoutMs: 5_000 })).release()
+  })
+})

@@ -230,4 +230,54 @@ describe('policy', () => {
     open = true
     await (await createLocker().acquire('c', { waitTimeoutMs: 0 })).release()
   })
+
+  it('may give up on a try or send it twice: what nobody heard of is given back', async () => {
+    const other = createLocker()
+    let mode: 'give up' | 'twice' | 'plain' = 'plain'
+    const policy = {
+      execute: async <T>(fn: (context: object) => Promise<T>): Promise<T> => {
+        const attempt = fn({})
+        if (mode === 'plain') return attempt
+        if (mode === 'twice') return attempt.then(() => fn({}))
+        mode = 'plain'
+        throw new Error('no patience')
+      },
+    }
+    const locker = createLocker({ policy })
+    await locker.ping()
+    for (const [n, of] of (['give up', 'twice'] as const).entries()) {
+      mode = of
+      await locker.acquire(`one/${n}`).then((lock) => lock.release())
+      mode = of
+      const all = await locker.tryAcquireMany?.([`many/${n}/a`, `many/${n}/b`]).catch(() => null)
+      for (const lock of all ?? []) await lock.release()
+      for (const key of [`one/${n}`, `many/${n}/a`, `many/${n}/b`]) {
+        await (await other.acquire(key, { waitTimeoutMs: 5_000 })).release()
+      }
+    }
+  })
+})
+
+describe('giving up', () => {
+  it('a try whose caller leaves before the answer is there keeps nobody of this process out', async () => {
+    const [holder, locker] = [createLocker(), createLocker()]
+    const lock = await holder.acquire('left')
+    await locker.ping()
+    const controller = new AbortController()
+    const given = locker.tryAcquire('left', { signal: controller.signal })
+    controller.abort()
+    await expect(given).rejects.toBe(controller.signal.reason)
+    await lock.release()
+    await (await locker.acquire('left', { waitTimeoutMs: 5_000 })).release()
+  })
+
+  it('while the connection to wait on opens leaves nobody in the queue of the server', async () => {
+    const [holder, locker] = [createLocker(), createLocker({ wait: 'server' })]
+    const lock = await holder.acquire('opening')
+    await locker.ping()
+    // Its first try takes a round trip, the connection takes longer.
+    await expect(locker.acquire('opening', { waitTimeoutMs: 4 })).rejects.toMatchObject({ code: 'LOCK_TIMEOUT' })
+    expect(await locker.tryAcquire('opening')).toBe(null)
+    await lock.release()
+  })
 })
