@@ -49,7 +49,9 @@ export async function readChunk(
   await connection.run(settings)
   try {
     const limit = table.key.length === 0 ? null : options.rows
-    const values = [...(after ?? []), limit, options.bytes]
+    // Without a key there is no place to go on from: all of the table, which is bounded by `keylessLimitBytes`.
+    const bytes = limit === null ? Number.MAX_SAFE_INTEGER : options.bytes
+    const values = [...(after ?? []), limit, bytes]
     const rows = await connection.rows({ name: '', text: chunkSql(table, after !== null, options.schema) }, values)
     const found = rows.filter((row) => row[2] !== null)
     const seen = { snapshot: parseSnapshot(String(rows[0]?.[0])), lastNumber: BigInt(String(rows[0]?.[1])) }
@@ -104,11 +106,17 @@ const readableSql = `
          (SELECT min(a.attname) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
             JOIN pg_cast k ON k.casttarget = 'json'::regtype AND k.castmethod = 'f' AND k.castsource IN (t.oid, t.typbasetype, t.typelem)
            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND k.oid >= 16384),
-         a.attname, format_type(a.atttypid, NULL), t.oid >= 16384 AND t.typtype NOT IN ('e', 'd')
+         a.attname,
+         -- Without -1 a bpchar would be character(1). An enum by its full name, because nothing but pg_catalog is in the path.
+         CASE WHEN b.typtype = 'e' THEN quote_ident(bn.nspname) || '.' || quote_ident(b.typname) ELSE format_type(b.oid, -1) END,
+         b.oid >= 16384 AND b.typtype <> 'e'
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN unnest($2::text[]) WITH ORDINALITY AS k (name, place) ON true
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name
     LEFT JOIN pg_type t ON t.oid = a.atttypid
+    -- A cast to a domain would run its owner's constraints; its base type compares alike.
+    LEFT JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+    LEFT JOIN pg_namespace bn ON bn.oid = b.typnamespace
    WHERE n.nspname || '.' || c.relname = $1 ORDER BY k.place`
 
 /**

@@ -44,13 +44,16 @@ export async function install(
     })
   }
   await createCursor(connections, statements, options, report)
-  const fresh: string[] = []
   for (const table of tables) {
     report.warnings.push(...table.warnings)
     const notes = await underLock(connections, statements, options.schema, async (connection) => {
       const columns = table.wish.columns === null ? null : [...table.wish.columns]
       const values = [options.name, table.location, [...table.wish.operations], columns, options.wakeUps === 'notify']
       const [put] = await connection.rows(statements.putInput, values)
+      // In the same transaction, or whoever fails here and tries again would never read the table. Before the table is
+      // locked: the batch of a leader holds the cursor first, too.
+      if (put?.[0] === 'true' && options.backfillChunk !== null)
+        await connection.rows(statements.queueBackfill, [options.name, [table.location]])
       const done = await alignTriggers(connection, statements, table, options.schema)
       const label = `input ${options.name} on ${table.location}`
       if (put === undefined) done.unchanged.push(label)
@@ -58,14 +61,10 @@ export async function install(
       else done.changed.push(label)
       return done
     })
-    if (notes.created.includes(`input ${options.name} on ${table.location}`)) fresh.push(table.location)
     merge(report, notes)
   }
   const wanted = new Set(tables.map((table) => table.location))
   merge(report, await dropTables(connections, statements, options, (location) => !wanted.has(location)))
-  if (options.backfillChunk !== null && fresh.length > 0) {
-    await connections.use((connection) => connection.rows(statements.queueBackfill, [options.name, fresh]))
-  }
   return report
 }
 

@@ -3,7 +3,7 @@ import { useDatabase } from '@x/testkit/vitest'
 import type { Pool } from 'pg'
 import { expect, it } from 'vitest'
 import type { ChangeEvent, HandlerContext, JsonRow } from '../../src/index.ts'
-import { type Shop, shopInput, shopTemplate } from '../support/shop.ts'
+import { collect, type Shop, shopInput, shopTemplate } from '../support/shop.ts'
 
 const database = useDatabase({ template: shopTemplate })
 
@@ -116,4 +116,70 @@ it('refuses to read where a function of the owner would run with its rights', as
   // biome-ignore lint/suspicious/noExplicitAny: a table that is not in the type
   await using input = shopInput(pool, { name: 'moods', tables: ['moods'] as any, backfill: true })
   await expect(input.install()).rejects.toThrow(/column m has a cast to json/)
+})
+
+/** Reads a table that is not in the type, and gives the ids of what came. */
+const readWhole = async (pool: Pool, table: string, options: object): Promise<string[]> => {
+  // biome-ignore lint/suspicious/noExplicitAny: a table that is not in the type
+  await using input = shopInput(pool, { name: `read-${table}`, tables: [table] as any, backfill: true, ...options })
+  await input.install()
+  const { events, stop } = collect(input)
+  await eventually(
+    async () =>
+      (await pool.query('SELECT backfill IS NULL AS done FROM coordination.cursors WHERE name = $1', [input.name]))
+        .rows[0].done,
+  )
+  await stop()
+  return events.map((event) => event.id ?? 'no id')
+}
+
+it('reads the whole of a table without a key, however small a batch may be', async () => {
+  const pool = database.pool()
+  await pool.query(
+    `CREATE TABLE keyless (body text); INSERT INTO keyless SELECT repeat('x', 500) FROM generate_series(1, 100)`,
+  )
+  expect(await readWhole(pool, 'keyless', { maxBatchBytes: 10_000 })).toHaveLength(100)
+})
+
+it('goes on behind keys of padded characters, bits, enums and domains', async () => {
+  const pool = database.pool()
+  await pool.query(`
+    CREATE SCHEMA elsewhere; CREATE TYPE elsewhere."Level" AS ENUM ('low', 'mid', 'high'); CREATE DOMAIN short AS char(4);
+    CREATE TABLE padded (id char(4) PRIMARY KEY); INSERT INTO padded VALUES ('a1'), ('a2'), ('a3');
+    CREATE TABLE bits (id bit(3) PRIMARY KEY); INSERT INTO bits VALUES ('100'), ('101'), ('110');
+    CREATE TABLE levels (id elsewhere."Level" PRIMARY KEY); INSERT INTO levels VALUES ('high'), ('low'), ('mid');
+    CREATE TABLE domains (id short PRIMARY KEY); INSERT INTO domains VALUES ('a1'), ('a2'), ('a3')`)
+  const chunks = { backfill: { chunkSize: 1 } }
+  expect(await readWhole(pool, 'padded', chunks)).toEqual(['a1  ', 'a2  ', 'a3  '])
+  expect(await readWhole(pool, 'bits', chunks)).toEqual(['100', '101', '110'])
+  expect(await readWhole(pool, 'levels', chunks)).toEqual(['low', 'mid', 'high'])
+  expect(await readWhole(pool, 'domains', chunks)).toEqual(['a1  ', 'a2  ', 'a3  '])
+})
+
+it('still reads the first table when install() fails at the second and is called again', async () => {
+  const pool = database.pool()
+  await pool.query('CREATE TABLE free (id int PRIMARY KEY); CREATE TABLE taken (id int PRIMARY KEY)')
+  const taker = await database.client()
+  await taker.query('BEGIN; LOCK TABLE taken IN ROW EXCLUSIVE MODE')
+  // biome-ignore lint/suspicious/noExplicitAny: tables that are not in the type
+  await using input = shopInput(pool, { name: 'twice', tables: ['free', 'taken'] as any, backfill: true })
+  const first = input.install().then(
+    () => 'installed',
+    () => 'failed',
+  )
+  await eventually(async () => {
+    const { rowCount } = await pool.query(
+      `SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
+        WHERE a.datname = current_database() AND l.relation = 'taken'::regclass`,
+    )
+    return rowCount === 1
+  })
+  expect(await first).toBe('failed')
+  await taker.query('ROLLBACK')
+  await taker.end()
+  await input.install()
+  const { rows } = await pool.query(
+    `SELECT backfill -> 'tables' AS tables FROM coordination.cursors WHERE name = 'twice'`,
+  )
+  expect(rows).toEqual([{ tables: ['public.free', 'public.taken'] }])
 })
