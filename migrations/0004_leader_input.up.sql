@@ -129,10 +129,12 @@ CREATE TABLE :"schema".parked_changes (
   lineage   int         NOT NULL,
   parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   reason    text,
-  replay    boolean     NOT NULL DEFAULT false
+  replay    boolean     NOT NULL DEFAULT false,
+  key_suffix text       NOT NULL
 );
 CREATE INDEX parked_changes_input ON :"schema".parked_changes (input, id);
 COMMENT ON COLUMN :"schema".parked_changes.reason IS 'The error of the handler; null for an event that only waits behind one';
+COMMENT ON COLUMN :"schema".parked_changes.key_suffix IS 'Idempotency key without the input: a replay has the same';
 COMMENT ON COLUMN :"schema".parked_changes.replay IS 'Asked for by replayParked() and not yet handed over';
 
 -- Expressions over the columns of a row by name. A column that is missing, as after a rename, resolves to the outer

@@ -41,7 +41,9 @@ export class FeedEvent {
   #before: JsonObject | null | undefined
   #after: JsonObject | null | undefined
   #key: JsonObject | null | undefined
-  readonly #keySuffix: string
+  #isValid = false
+  /** What the idempotency key says besides the input. */
+  readonly keySuffix: string
 
   constructor(input: string, logged: LoggedChange, followed: FollowedTable, trigger: string, keySuffix?: string) {
     this.input = input
@@ -53,7 +55,7 @@ export class FeedEvent {
     this.trigger = trigger
     this.#logged = logged
     this.#followed = followed
-    this.#keySuffix = keySuffix ?? `${logged.seq}:${logged.atMicros}`
+    this.keySuffix = keySuffix ?? `${logged.seq}:${logged.atMicros}`
   }
 
   /** The row of the log behind the event. */
@@ -76,7 +78,7 @@ export class FeedEvent {
   }
 
   get idempotencyKey(): string {
-    return `${this.input}:${this.#keySuffix}`
+    return `${this.input}:${this.keySuffix}`
   }
 
   get key(): JsonObject | null {
@@ -153,14 +155,16 @@ export class FeedEvent {
   }
 
   /**
-   * Parses the rows with the table's schema, where there is one.
+   * Parses the rows with the table's schema, where there is one; once, because what came out need not fit in again.
    * @throws {QueryError} with the schema's issues, for the failure policy
    */
   async validate(): Promise<void> {
     const { schema } = this.#followed
-    if (schema === null) return
-    this.#before = await parsed(schema, this.before, this)
+    if (schema === null || this.#isValid) return
+    const before = await parsed(schema, this.before, this)
     this.#after = await parsed(schema, this.after, this)
+    this.#before = before
+    this.#isValid = true
   }
 
   #row(text: string | null): JsonObject | null {
@@ -191,7 +195,12 @@ async function parsed(
 /** A key of which a column is missing, as after a rename, is no key. */
 function parseKey(text: string | null, { format }: FollowedTable): JsonObject | null {
   if (text === null) return null
-  const key = format.parse(text.replace(/": /g, '":'))
+  // As to_json writes it, without a space behind the names, and with every space inside of the values.
+  const key = format.parse(
+    text.replace(/("(?:[^"\\]|\\.)*")(: )?/g, (_, string: string, colon?: string) =>
+      colon === undefined ? string : `${string}:`,
+    ),
+  )
   return Object.values(key).includes(null) ? null : key
 }
 

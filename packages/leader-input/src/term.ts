@@ -173,9 +173,12 @@ export class Term<DB> {
   }
 
   /** An event of a change that this input follows; null for any other. */
-  eventOf(change: LoggedChange): FeedEvent | null {
+  eventOf(change: LoggedChange, keySuffix?: string): FeedEvent | null {
     const followed = this.#followed.get(change.location)
-    if (followed === undefined || !followed.operations.has(change.operation)) return null
+    if (followed === undefined) return null
+    // Only a parked one comes here: a backfill makes its own.
+    if (change.operation === 'read') return new FeedEvent(this.options.name, change, followed, 'backfill', keySuffix)
+    if (!followed.operations.has(change.operation)) return null
     if (!this.options.ownChanges && this.#cursor.ownXids.includes(change.xid)) return null
     return new FeedEvent(this.options.name, change, followed, triggerPrefix(this.options.schema) + change.operation)
   }

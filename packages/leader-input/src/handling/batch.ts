@@ -139,7 +139,7 @@ async function runHandler<DB>(context: BatchContext<DB>, { events, attempt }: Ba
 
 async function park<DB>(
   { connection, parking, options, lineage }: BatchContext<DB>,
-  { logged }: FeedEvent,
+  { logged, keySuffix }: FeedEvent,
   reason: string | null,
 ): Promise<void> {
   const { seq, xid, location, operation, key, oldKey, before, after, atMicros } = logged
@@ -156,5 +156,6 @@ async function park<DB>(
     atMicros,
     lineage,
     reason,
+    keySuffix,
   ])
 }

@@ -41,6 +41,8 @@ export async function deliver<DB>(
       term.succeeded()
     } catch (error) {
       if (!(error instanceof HandlerFailure)) throw error
+      // A handler that was told to stop says nothing about the event.
+      if (term.isOver) return
       failures += 1
       const next = afterFailure(attempt, term.options.maxAttempts, Math.random)
       term.failed(error.cause, next.kind === 'poison')

@@ -11,6 +11,7 @@ interface Parked {
   readonly rowId: string
   readonly replay: boolean
   readonly change: LoggedChange
+  readonly keySuffix: string
 }
 
 /**
@@ -24,22 +25,25 @@ export async function replayParked<DB>(term: Term<DB>): Promise<void> {
   while (!term.isOver) {
     const connection = await term.connection()
     const rows = await connection.rows(parking.parkedAfter, [options.name, after, pageSize])
-    for (const { rowId, replay, change } of rows.map(parkedRow)) {
+    for (const { rowId, replay, change, keySuffix } of rows.map(parkedRow)) {
       after = rowId
       if (term.isOver) return
-      const event = term.eventOf(change)
+      const event = term.eventOf(change, keySuffix)
       if (replay && event !== null && !heldBack.blocks(change)) {
         try {
-          await commitBatch(await term.batchContext(), {
+          const own = await commitBatch(await term.batchContext(), {
             events: [event],
             parked: [],
             attempt: 1,
             to: null,
             unpark: [rowId],
           })
+          if (own !== null) term.advance({ ...term.cursor, ownXids: [...term.cursor.ownXids, own] })
           continue
         } catch (error) {
           if (!(error instanceof HandlerFailure)) throw error
+          // The handler was told to stop: the next leader tries.
+          if (term.isOver) return
           const reason = error.cause instanceof Error ? error.cause.message : String(error.cause)
           await (await term.connection()).rows(parking.keepParked, [[rowId], reason])
         }
@@ -52,5 +56,5 @@ export async function replayParked<DB>(term: Term<DB>): Promise<void> {
 }
 
 function parkedRow(row: readonly unknown[]): Parked {
-  return { change: loggedChange(row), rowId: String(row[9]), replay: row[10] === 'true' }
+  return { change: loggedChange(row), rowId: String(row[9]), replay: row[10] === 'true', keySuffix: String(row[11]) }
 }

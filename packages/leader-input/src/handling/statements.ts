@@ -2,7 +2,7 @@ import { quoteIdentifier, type Statement } from '@x/pg-session'
 
 /** The statements about parked events. */
 export interface ParkStatements {
-  /** Puts one event aside. Parameters: input, seq, xid, relation, operation, key, old key, before, after, microseconds, lineage, reason. */
+  /** Puts one event aside. Parameters: input, seq, xid, relation, operation, key, old key, before, after, microseconds, lineage, reason, rest of the idempotency key. */
   readonly park: Statement
   /** What holds back which keys, in order. Parameters: input. */
   readonly blocked: Statement
@@ -26,8 +26,8 @@ export function parkStatements(schema: string): ParkStatements {
     park: {
       name: 'input_park',
       text: `
-        INSERT INTO ${at}.parked_changes (input, seq, xid, relation, operation, key, old_key, before, after, at, lineage, reason)
-        VALUES ($1, $2, $3::xid8, $4, $5, $6, $7, $8, $9, 'epoch'::timestamptz + $10::bigint * interval '1 microsecond', $11, $12)`,
+        INSERT INTO ${at}.parked_changes (input, seq, xid, relation, operation, key, old_key, before, after, at, lineage, reason, key_suffix)
+        VALUES ($1, $2, $3::xid8, $4, $5, $6, $7, $8, $9, 'epoch'::timestamptz + $10::bigint * interval '1 microsecond', $11, $12, $13)`,
     },
     blocked: {
       name: 'input_blocked',
@@ -37,7 +37,7 @@ export function parkStatements(schema: string): ParkStatements {
       name: 'input_parked_after',
       text: `
         SELECT seq::text, xid::text, relation, operation, key::text, old_key::text, before::text, after::text,
-               (extract(epoch FROM at) * 1000000)::bigint::text, id::text, replay::text
+               (extract(epoch FROM at) * 1000000)::bigint::text, id::text, replay::text, key_suffix
           FROM ${at}.parked_changes WHERE input = $1 AND id > $2 ORDER BY parked_changes.id LIMIT $3`,
     },
     unpark: {

@@ -289,6 +289,95 @@ it('parses rows with the schema of their table, and parks what does not fit', as
   expect(rows).toEqual([{ reason: expect.stringMatching(/public.orders 2: the row does not fit.*cents/) }])
 })
 
+it('hands over a parked event of a backfill again, with the same idempotency key, and what waits behind it', async () => {
+  await insert(1, 2, 3)
+  await using input = shopInput(pool, {
+    name: `read${number}`,
+    backfill: true,
+    onFailure: 'park',
+    maxAttempts: 1,
+  })
+  await input.install()
+  let poison = true
+  const refused = new Set<string>()
+  const stop = start(input, (events) => {
+    const bad = events.find((event) => event.id === '2')
+    if (!poison || bad === undefined) return
+    refused.add(bad.idempotencyKey)
+    throw new Error('poison')
+  })
+  await eventually(async () => (await input.lag()).parkedKeys === 1)
+  await pool.query('UPDATE orders SET cents = 2 WHERE id = 2')
+  await eventually(
+    async () =>
+      (await pool.query('SELECT FROM coordination.parked_changes WHERE input = $1', [input.name])).rowCount === 2,
+  )
+  poison = false
+  expect(await input.replayParked()).toEqual({ replayed: 2, stillParked: 0 })
+  await stop()
+  expect(await effects()).toEqual(['read 1', 'read 3', 'read 2', 'update 2'])
+  const { rows } = await pool.query(`SELECT key FROM effects WHERE operation = 'read' AND id = '2'`)
+  expect([...refused]).toEqual(rows.map((row) => row.key))
+})
+
+it('passes over what a handler changed while it was replaying', async () => {
+  await using input = shopInput(pool, { name: `own-replay${number}`, onFailure: 'park', maxAttempts: 1 })
+  await input.install()
+  let poison = true
+  const seen: (string | null)[] = []
+  const stop = new AbortController()
+  const running = input.run(
+    async (events, { client }) => {
+      if (poison) throw new Error('poison')
+      seen.push(...events.map((event) => event.id))
+      await client.query(`INSERT INTO orders VALUES (100, 'own', 1) ON CONFLICT DO NOTHING`)
+    },
+    { signal: stop.signal },
+  )
+  await insert(1)
+  await eventually(async () => (await input.lag()).parkedKeys === 1)
+  poison = false
+  expect(await input.replayParked()).toEqual({ replayed: 1, stillParked: 0 })
+  await insert(2)
+  await eventually(() => seen.includes('2'))
+  stop.abort()
+  await running
+  expect(seen).toEqual(['1', '2'])
+})
+
+it('does not park an event because its handler was told to stop', async () => {
+  await using input = shopInput(pool, { name: `stopped${number}`, onFailure: 'park', maxAttempts: 1 })
+  await input.install()
+  const stop = new AbortController()
+  let handling = false
+  const running = input.run(
+    (_, { signal }) =>
+      new Promise((_resolve, reject) => {
+        handling = true
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+      }),
+    { signal: stop.signal },
+  )
+  await insert(1)
+  await eventually(() => handling)
+  stop.abort()
+  await running
+  expect(await input.lag()).toMatchObject({ parkedKeys: 0, events: 1 })
+})
+
+it('parses a row once, however often its batch is tried', async () => {
+  const schema = z.looseObject({ customer: z.string().transform((name) => ({ name })) })
+  await using input = shopInput(pool, { name: `schema-again${number}`, tables: { orders: { schema } } })
+  await input.install()
+  const stop = start(input, (_, attempt) => {
+    if (attempt === 1) throw new Error('not yet')
+  })
+  await insert(1)
+  await eventually(async () => (await effects()).length === 1)
+  await stop()
+  expect(await effects()).toEqual(['create 1'])
+})
+
 describe('events()', () => {
   it('acknowledges an event when the next one is asked for; break acknowledges nothing more', async () => {
     await using input = shopInput(pool, { name: `iter${number}` })
