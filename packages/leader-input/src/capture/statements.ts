@@ -5,7 +5,7 @@ import { currentLineage, drawn } from '../log/statements.ts'
 export interface CaptureStatements {
   /** What the catalog says of the tables meant. Parameters: names, LIKE patterns, our schema. */
   readonly tables: Statement
-  /** Capture triggers on the tables and all their partitions. Parameters: oids of the tables, LIKE pattern of trigger names. */
+  /** Capture triggers on the tables and all their partitions. Parameters: oids of the tables, LIKE pattern of trigger names, our schema. */
   readonly triggers: Statement
   /** Functions whose owner could be abused by a table's owner. Parameters: our schema. */
   readonly unsafeFunctions: Statement
@@ -84,7 +84,9 @@ export function captureStatements(schema: string): CaptureStatements {
           CROSS JOIN LATERAL (SELECT root.oid AS relid UNION SELECT relid FROM pg_partition_tree(root.oid)) part
           JOIN pg_class c ON c.oid = part.relid
           JOIN pg_namespace n ON n.oid = c.relnamespace
+          -- By the function's schema, too: the name of another installation may begin with ours.
           LEFT JOIN pg_trigger t ON t.tgrelid = part.relid AND t.tgname LIKE $2 AND NOT t.tgisinternal
+               AND t.tgfoid IN (SELECT f.oid FROM pg_proc f JOIN pg_namespace s ON s.oid = f.pronamespace WHERE s.nspname = $3)
           LEFT JOIN pg_proc p ON p.oid = t.tgfoid
          ORDER BY root.oid, part.relid, t.tgname`,
     },

@@ -118,7 +118,7 @@ export async function readTriggers(
   schema: string,
 ): Promise<Map<string, Part[]>> {
   const like = `${triggerPrefix(schema).replace(/[\\%_]/g, '\\$&')}%`
-  const rows = await connection.rows(statements.triggers, [oids, like])
+  const rows = await connection.rows(statements.triggers, [oids, like, schema])
   const roots = new Map<string, Map<string, Part & { triggers: (Trigger & { always: boolean })[] }>>()
   for (const row of rows) {
     const [root, oid, relation, kind, name, fn, type, args, enabled, cloned] = row as (string | null)[]

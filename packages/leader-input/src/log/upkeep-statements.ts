@@ -1,5 +1,5 @@
 import { quoteIdentifier, type Statement } from '@x/pg-session'
-import { drawn } from './statements.ts'
+import { currentLineage, drawn } from './statements.ts'
 
 /** Number of children of the log, and of sequence numbers in a block, as powers of two; see the migration. */
 const blocks = 16
@@ -37,7 +37,9 @@ export function upkeepStatements(schema: string): UpkeepStatements {
   return {
     pruneState: {
       name: 'input_prune_state',
-      text: `SELECT ${drawn}, (SELECT min(pg_snapshot_xmin(c.snap_prev)::text::numeric)::text FROM ${at}.cursors c) FROM ${at}.changes_seq_seq`,
+      // The snapshot of a cursor in an earlier lineage is another server's: it holds everything.
+      text: `SELECT ${drawn}, (SELECT min(CASE WHEN c.lineage = (${currentLineage(schema)}) THEN pg_snapshot_xmin(c.snap_prev)::text::numeric ELSE 0 END)::text
+                             FROM ${at}.cursors c) FROM ${at}.changes_seq_seq`,
     },
     highest: {
       name: 'input_highest',
@@ -70,7 +72,9 @@ export function upkeepStatements(schema: string): UpkeepStatements {
       text: `
         UPDATE ${at}.cursors SET revision = revision + 1, gap_from = lo + 1, gap_to = greatest(lo + 1, (SELECT (${drawn})::bigint FROM ${at}.changes_seq_seq)),
                snap_prev = pg_current_snapshot(), lo = $2, snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL, moved_at = clock_timestamp()
-         WHERE name = $1 AND gap_from IS NULL RETURNING gap_from::text, gap_to::text`,
+         -- Whoever holds the row is a leader in a batch: it looks by itself, and nobody waits for its handler.
+         WHERE name = (SELECT c.name FROM ${at}.cursors c WHERE c.name = $1 AND c.gap_from IS NULL FOR UPDATE SKIP LOCKED)
+         RETURNING gap_from::text, gap_to::text`,
     },
   }
 }

@@ -430,6 +430,18 @@ describe('installation', () => {
     await running
   })
 
+  it('leaves the triggers of another installation alone, whose name begins with ours', async () => {
+    await migrate(pool, { schema: 'coordination_two' })
+    await pool.query('CREATE TABLE shared_by_two (id int PRIMARY KEY)')
+    await using other = inputOn(['shared_by_two'], { name: 'other', schema: 'coordination_two' })
+    await using input = inputOn(['shared_by_two'], { name: 'beside-other' })
+    await other.install()
+    expect(await input.install()).toMatchObject({ removed: [] })
+    expect((await other.lag()).drift).toEqual([])
+    await other.uninstall()
+    await pool.query('DROP SCHEMA coordination_two CASCADE')
+  })
+
   it('takes patterns, which never match our own tables', async () => {
     await pool.query(
       `CREATE SCHEMA app; CREATE TABLE app.one (id int PRIMARY KEY); CREATE TABLE app.two (id int PRIMARY KEY)`,

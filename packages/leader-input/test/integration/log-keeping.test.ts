@@ -83,6 +83,35 @@ describe('pruning', () => {
     await slow.uninstall()
   })
 
+  it('keeps what an input has not handled of an earlier lineage, whose transaction ids say nothing here', async () => {
+    await using input = shopInput(pool, { name: 'prune-new' })
+    await using old = shopInput(pool, { name: 'prune-old' })
+    await input.install()
+    await old.install()
+    await insert(3)
+    const before = await rowsInLog()
+    // As after a restore and the rebase of another input: this one has seen far more transactions than this server has had.
+    await pool.query(`
+      ALTER TABLE coordination.changes ALTER COLUMN lineage SET DEFAULT 2;
+      UPDATE coordination.cursors SET lineage = 2 WHERE name = 'prune-new';
+      UPDATE coordination.cursors SET snap_prev = '90000000:90000000:' WHERE name = 'prune-old';
+      SELECT setval('coordination.changes_seq_seq', ((last_value >> 20) + 1) << 20) FROM coordination.changes_seq_seq`)
+    const { events, stop } = collect(input)
+    // Rounds of upkeep, and in between a batch, which moves the leader's own cursor past the first of them.
+    for (let round = 1; round <= 2; round++) {
+      const handled = events.length
+      await new Promise((resolve) => setTimeout(resolve, 1_500))
+      await insert(1)
+      await eventually(() => events.length > handled)
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1_500))
+    await stop()
+    expect(await rowsInLog()).toBe(before + 2)
+    await pool.query('ALTER TABLE coordination.changes ALTER COLUMN lineage SET DEFAULT 1')
+    await input.uninstall()
+    await old.uninstall()
+  })
+
   it('does not wait for a writer, nor make one wait', async () => {
     await using input = shopInput(pool, { name: 'prune-busy' })
     await input.install()
