@@ -42,7 +42,8 @@ export class Releasing {
         if (attempt === attempts || !isTransient(error)) throw error
         answerLost ||= isAmbiguous(error)
         await new Promise<void>((resolve) => {
-          systemClock.schedule(resolve, 10 * 4 ** attempt * (0.5 + Math.random()))
+          // The holder waits for it: without a connection this timer is all that keeps the process alive.
+          systemClock.schedule(resolve, 10 * 4 ** attempt * (0.5 + Math.random()), { keepAlive: true })
         })
       }
     }

@@ -114,7 +114,8 @@ export class Renewer {
   }
 
   async #renew(mode: Lease['mode'], due: readonly Lease[], exact: boolean = false): Promise<void> {
-    let leases = due
+    // Every statement locks rows in the order of the keys; the server takes those of a renewal in the order of its arrays.
+    let leases = due.toSorted((one, other) => (one.key < other.key ? -1 : 1))
     for (let attempt = 0; leases.length > 0; attempt += 1) {
       const until = earliestDeadline(leases)
       try {
@@ -147,7 +148,8 @@ export class Renewer {
         throw new LockNotHeldError({ key: lease.key, operation })
       } catch (error) {
         if (!isTransient(error) || monotonicNow() >= until) throw error
-        await pauseAfter(attempt, until)
+        // The holder waits for it: without a connection this timer is all that keeps the process alive.
+        await pauseAfter(attempt, until, true)
       }
     }
   }
@@ -189,9 +191,9 @@ const earliestDeadline = (leases: readonly Lease[]): number => {
 }
 
 /** Longer each time, with jitter, and never so long that the deadline passes unused. */
-const pauseAfter = (attempt: number, until: number): Promise<void> => {
+const pauseAfter = (attempt: number, until: number, keepAlive: boolean = false): Promise<void> => {
   const delayMs = Math.min((until - monotonicNow()) / 4, 20 * 2 ** Math.min(attempt, 5)) * (0.5 + Math.random())
   return new Promise((resolve) => {
-    systemClock.schedule(resolve, Math.max(delayMs, 1))
+    systemClock.schedule(resolve, Math.max(delayMs, 1), { keepAlive })
   })
 }

@@ -102,7 +102,10 @@ granted AS (
   WHERE fence.base IS NOT NULL AND (a.state IS NULL OR a.state = 'free')
   ON CONFLICT (key) DO UPDATE SET
     is_acquired = true, shared = false, session_id = excluded.session_id, acquirer_name = excluded.acquirer_name,
-    acquirer_address = excluded.acquirer_address, acquired_at = excluded.acquired_at, expires_at = excluded.expires_at,
+    acquirer_address = excluded.acquirer_address, acquired_at = excluded.acquired_at,
+    -- Of two attempts to ask for one grant the earlier may arrive later, and the holder believes in the longer lease.
+    expires_at = CASE WHEN l.session_id = excluded.session_id THEN greatest(l.expires_at, excluded.expires_at)
+      ELSE excluded.expires_at END,
     -- Drawn when the row is ours, not before: excluded has one that an earlier grant may since have overtaken.
     fencing_token = CASE WHEN l.session_id = excluded.session_id THEN l.fencing_token
       ELSE (SELECT base FROM fence) + nextval(${n.fencingTokens}) END,
@@ -139,7 +142,7 @@ granted AS (
   SELECT a.key, a.owner, $5, $6, clock_timestamp() AT TIME ZONE 'UTC', clock_timestamp() + ${ms('a.ttl')},
     e.fencing_token, a.metadata::jsonb
   FROM entered e JOIN asked a ON a.key = e.key
-  ON CONFLICT (key, session_id) DO UPDATE SET expires_at = excluded.expires_at
+  ON CONFLICT (key, session_id) DO UPDATE SET expires_at = greatest(s.expires_at, excluded.expires_at)
   RETURNING s.key, s.fencing_token, s.acquired_at
 )`
 
@@ -499,12 +502,15 @@ disowned AS (
 UPDATE ${n.shares} s SET fencing_token = -s.fencing_token FROM disowned d
 WHERE s.key = d.key AND d.shared AND s.fencing_token > 0`,
     ),
-    /** Ends whatever lease the key has at once; answers with a row if it was held. The hand-off comes after. */
+    /**
+     * Ends whatever lease the key has at once; answers with a row if it was held. The hand-off comes after, or is left to
+     * whoever looks at the line next. A finite time, because the time that is left of it is computed.
+     */
     expire: statement(
       'expire',
       `WITH ${durable},
 expired AS (
-  UPDATE ${n.locks} l SET session_id = NULL, expires_at = '-infinity' FROM durable
+  UPDATE ${n.locks} l SET session_id = NULL, expires_at = 'epoch' FROM durable
   WHERE l.key = $1 AND l.is_acquired AND (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
   RETURNING l.key
 ),

@@ -66,3 +66,22 @@ it('a grant that is asked for again has the same token, and one of another owner
   expect(await ask('me')).toEqual([first])
   expect(await ask('other')).toEqual([])
 })
+
+it('an attempt that arrives after the one that repeats it does not shorten the lease', async () => {
+  const [a, b] = [await database.client(), await database.client()]
+  await b.query(`INSERT INTO coordination.locks (key) VALUES ('twice')`)
+  const ask = (client: Client, ttlMs: number): Promise<unknown> =>
+    client.query(grant.text, [['twice'], ['me'], [ttlMs], [null], 'name', null, 250, false])
+  await b.query('BEGIN')
+  await b.query(`SELECT FROM coordination.locks WHERE key = 'twice' FOR UPDATE`)
+  // The ttl stands for the time by which it was sent earlier.
+  const early = ask(a, 10_000)
+  await blocked(b, a)
+  await ask(b, 30_000)
+  await b.query('COMMIT')
+  await early
+  const { rows } = await a.query(
+    `SELECT expires_at > clock_timestamp() + interval '20 seconds' AS whole FROM coordination.locks WHERE key = 'twice'`,
+  )
+  expect(rows).toEqual([{ whole: true }])
+})

@@ -1,3 +1,6 @@
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { spawnNode, type TestProcess } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
@@ -69,4 +72,10 @@ it('a holder that is killed is followed when its lease is over, and a waiter tha
   const { rows } = await database.pool().query('SELECT count(*)::int AS tickets FROM coordination.lock_waiters')
   expect(rows).toEqual([{ tickets: 0 }])
   await lock.release()
+})
+
+it('a process that waits for a release or a refresh does not end before it hears what became of it', async () => {
+  const script = fileURLToPath(new URL('../support/release-without-database.ts', import.meta.url))
+  const { stdout } = await promisify(execFile)(process.execPath, [script, database.url])
+  expect(stdout.trim().split('\n')).toEqual(['refresh CONNECTION', 'release CONNECTION'])
 })

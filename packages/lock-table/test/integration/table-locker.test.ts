@@ -4,6 +4,8 @@ import { Kysely, PostgresDialect } from 'kysely'
 import { describe, expect, it } from 'vitest'
 import { checkFence, createTableLocker } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
+import { tableNames } from '../../src/names.ts'
+import { tableStatements } from '../../src/statements.ts'
 import { countingPool } from '../support/counting-pool.ts'
 import { lockTable } from '../support/template.ts'
 
@@ -166,6 +168,24 @@ describe('what operators do', () => {
     await expect(lock.release()).rejects.toMatchObject({ code: 'LOCK_NOT_HELD' })
     expect(next.isHeld()).toBe(true)
     await next.release()
+  })
+
+  it('force at once by an operator who dies before the hand-off leaves a line that goes on, and a key that can be shown', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, pollMs: 100 })
+    await using other = createTableLocker({ connectionString: database.url, pollMs: 100 })
+    await locker.acquire('force/dies', { ttlMs: 60_000, renew: 'manual' })
+    const waiting = other.acquire('force/dies', { waitTimeoutMs: 20_000 })
+    await expect.poll(async () => (await locker.status('force/dies')).waiters).toBe(1)
+    const client = await database.client()
+    await client.query('BEGIN')
+    await client.query(tableStatements(tableNames('coordination', 'locks')).expire.text, ['force/dies'])
+    const { rows } = await client.query(
+      `SELECT isfinite(expires_at) AS finite FROM coordination.locks WHERE key = 'force/dies'`,
+    )
+    expect(rows).toEqual([{ finite: true }])
+    await client.query('COMMIT')
+    await (await waiting).release()
+    expect(await locker.status('force/dies')).toMatchObject({ isAcquired: false })
   })
 
   it('prune deletes what has been free for long, never what is held; tokens go on rising', async () => {
