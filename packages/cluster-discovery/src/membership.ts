@@ -7,7 +7,7 @@ type EvictionCause = 'evicted' | 'replaced'
  * Where this process stands in the cluster.
  *
  * `idle` → `joining` → `member` → `leaving` → `left`, and from `member` to `evicted` when the others let it go; from
- * `evicted` and `left` a join leads back. `closed` is the end.
+ * `evicted`, `left`, and a `leaving` that failed, a join leads back. `closed` is the end.
  */
 export type Membership =
   | { readonly at: 'idle' }
@@ -41,7 +41,8 @@ export function nextMembership(current: Membership, event: MembershipStep): Memb
   if (current.at === 'closed') return current
   switch (event.step) {
     case 'join':
-      return current.at === 'idle' || current.at === 'left' || current.at === 'evicted'
+      // From `leaving` too: a leave that failed must not be in the way of the next life.
+      return current.at === 'idle' || current.at === 'leaving' || current.at === 'left' || current.at === 'evicted'
         ? { at: 'joining', from: current }
         : current
     case 'join-failed':

@@ -90,8 +90,8 @@ SELECT ${record('changed')}::text AS answer FROM changed, sent`,
 
   return {
     /**
-     * Makes the caller a member with a new incarnation, or finds that this very attempt has done so before. Whoever had
-     * the id is replaced.
+     * Makes the caller a member with a new incarnation, or finds that this very attempt has done so before, which counts as
+     * a beat. Whoever had the id is replaced.
      * $1 cluster, $2 id, $3 name, $4 address, $5 metadata, $6 attempt, $7 ttl in ms, $8 channel
      */
     join: statement(
@@ -118,6 +118,11 @@ SELECT ${record('changed')}::text AS answer FROM changed, sent`,
     SELECT $1, $2, incarnation, clock_timestamp(), $7::int FROM changed
     ON CONFLICT (cluster, id) DO UPDATE SET
       incarnation = EXCLUDED.incarnation, at = EXCLUDED.at, ttl_ms = EXCLUDED.ttl_ms, beat = 0, marker = NULL
+  ),
+  found AS (
+    UPDATE ${beats} b SET at = clock_timestamp() FROM ${nodes} n
+    WHERE b.cluster = $1 AND b.id = $2 AND b.incarnation = n.incarnation
+      AND n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND NOT EXISTS (SELECT FROM bumped)
   ),${announce('changed', '$8')}
 SELECT ${record('changed')}::text AS answer FROM changed, sent
 UNION ALL

@@ -59,6 +59,16 @@ describe('join', () => {
     expect((await read(-1n)).version).toBe(1n)
   })
 
+  it('beats when it finds itself: the new deadline of whoever asks is counted from there', async () => {
+    const first = await join('a')
+    await silence('a', 7_000)
+    expect(await join('a')).toEqual(first)
+    const { rows } = await pool.query(
+      `SELECT at > clock_timestamp() - interval '3 s' AS fresh FROM coordination.node_beats WHERE id = 'a'`,
+    )
+    expect(rows).toEqual([{ fresh: true }])
+  })
+
   it('replaces whoever has the id, and remembers how that one ended', async () => {
     const first = await join('a')
     const second = await join('a', 'a-2')

@@ -49,6 +49,16 @@ describe('membership', () => {
     expect(nextMembership(member, { step: 'confirmed', incarnation: 1n, confirmedUntil: 200 })).toBe(member)
   })
 
+  it('joins again after a leave that was never answered, and stands where it stood when that fails', () => {
+    const leaving = run(...joined(1n), { step: 'leave' })
+    expect(nextMembership(leaving, { step: 'join' }).at).toBe('joining')
+    expect(run(...joined(1n), { step: 'leave' }, { step: 'join' }, { step: 'join-failed' }).at).toBe('leaving')
+    expect(run(...joined(1n), { step: 'leave' }, ...joined(2n))).toMatchObject({
+      at: 'member',
+      node: { incarnation: 2n },
+    })
+  })
+
   it('is over when closed: down if it never left, else as it ended', () => {
     expect(run(...joined(1n), { step: 'close' })).toMatchObject({ at: 'closed', node: { state: 'down' } })
     expect(run(...joined(1n), { step: 'leave' }, { step: 'left' }, { step: 'close' })).toMatchObject({
