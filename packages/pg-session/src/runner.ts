@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { ClosedError, ConfigurationError, type Logger, type PgPool, type Policy } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import { BorrowedClient, type Limit } from './borrowed-client.ts'
+import { connectionSource } from './connection-source.ts'
 import { type OwnPool, openPool } from './own-pool.ts'
 import { isLostName } from './prepared-name.ts'
 import { isConflict } from './sqlstate.ts'
@@ -54,7 +55,7 @@ const defaultTimeoutMs = 30_000
 const firstPauseMs = 4
 
 /**
- * @throws {ConfigurationError} unless exactly one of pool and connectionString is given
+ * @throws {ConfigurationError} unless exactly one of pool and connectionString is given, and that one can be parsed
  * @example
  * const runner = createRunner({ pool, applicationName: 'lock-table' })
  * const rows = await runner.query<[string]>({ name: 'now', text: 'SELECT now()::text' }, [])
@@ -65,6 +66,9 @@ export function createRunner(options: RunnerOptions): Runner {
       `expected exactly one of pool and connectionString; got ${options.pool === undefined ? 'none' : 'both'}`,
     )
   }
+  const { connectionString, applicationName } = options
+  // The driver parses it with the first statement, and its error would be none of ours.
+  if (connectionString !== undefined) connectionSource({ connectionString }, applicationName)
   return new PoolRunner(options)
 }
 

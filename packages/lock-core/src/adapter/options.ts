@@ -120,7 +120,8 @@ function show(value: unknown, path: readonly string[]): string {
   if (value === null || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') {
     return String(value)
   }
-  if (typeof value === 'string' && !path.some((part) => secret.test(part))) {
+  // A connection string may stand where something else was expected.
+  if (typeof value === 'string' && !value.includes('://') && !path.some((part) => secret.test(part))) {
     return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
   }
   return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`

@@ -54,6 +54,9 @@ describe('parseOptions', () => {
       { connectionString: `mysql://me:${secret}@host` },
       { connection: { password: [secret] } },
       { connection: `postgres://me:${secret}@host` },
+      // Where an object of options, or a number, was expected.
+      `postgres://me:${secret}@host`,
+      { pollMs: `postgres://me:${secret}@host` },
     ]) {
       expect(messageOf(() => parseOptions(schema, options, 'create'))).not.toContain(secret)
     }

@@ -20,6 +20,12 @@ describe('the connection', () => {
     expect(() => resolveOptions(undefined, environment)).toThrow(/pool and connectionString.*POSTGRES_SUPERVISOR_URL/)
   })
 
+  it('is refused as an option when the driver cannot parse it, and not shown', () => {
+    const refused = (): unknown => createTableLocker({ connectionString: 'postgres://user:secret@host:notaport/db' })
+    expect(refused).toThrow(expect.objectContaining({ code: 'INVALID_OPTIONS' }))
+    expect(refused).not.toThrow(/secret/)
+  })
+
   it('is not taken from two options', () => {
     expect(() => resolveOptions({ pool, connectionString: url }, {})).toThrow(
       /one of pool and connectionString; got both/,
