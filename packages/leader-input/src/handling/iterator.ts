@@ -14,6 +14,8 @@ export async function deliverByHand<DB>(term: Term<DB>, delivery: Delivery, hand
   try {
     for (const event of delivery.events) {
       await term.whenResumed()
+      // What does not fit is not handed out: the term ends with the reason, and the next one tries again.
+      await event.validate()
       if (term.isOver || !(await handOver(event, term.signal))) return
       term.moved(event === delivery.events.at(-1) ? delivery.end : delivery.cursorAfter(event), 1)
       dirty = true

@@ -379,6 +379,19 @@ it('parses a row once, however often its batch is tried', async () => {
 })
 
 describe('events()', () => {
+  it('hands out rows as the schema of their table parsed them, and none that does not fit', async () => {
+    const schema = z.looseObject({ customer: z.string().toUpperCase(), cents: z.number().max(10) })
+    await using input = shopInput(pool, { name: `iter-schema${number}`, tables: { orders: { schema } } })
+    await input.install()
+    await pool.query(`INSERT INTO orders VALUES (1, 'c', 5), (2, 'c', 50)`)
+    const events = input.events()
+    expect((await events.next()).value).toMatchObject({ after: { id: 1, customer: 'C' } })
+    const second = events.next()
+    await eventually(() => `${input.health().lastError}`.includes('public.orders 2: the row does not fit'))
+    await events.return?.()
+    expect(await second).toMatchObject({ done: true })
+  })
+
   it('acknowledges an event when the next one is asked for; break acknowledges nothing more', async () => {
     await using input = shopInput(pool, { name: `iter${number}` })
     await input.install()
