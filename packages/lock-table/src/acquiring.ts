@@ -17,8 +17,7 @@ export interface Acquired {
 type Entered =
   | Grant
   | { readonly kind: 'waiting'; readonly waiter: Waiter }
-  /** The key became free meanwhile: try again. */
-  | { readonly kind: 'free' }
+  | { readonly kind: 'over' }
   /** A failover keeps everybody waiting. */
   | { readonly kind: 'refused' }
 
@@ -82,14 +81,20 @@ export class Acquiring {
     const turn = this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive', limit))
     try {
       // With somebody of this process in line the answer is known.
-      if (line.waiting(key) === 0) {
-        const outcome = await this.#attempt(request)
-        if (outcome.kind === 'granted') return outcome
-        if (outcome.kind === 'refused' && (await failover.quietMs()) > 0) return { kind: 'refused' }
+      let ask = line.waiting(key) === 0
+      while (limit.over() === undefined) {
+        if (ask) {
+          const outcome = await this.#attempt(request)
+          if (outcome.kind === 'granted') return outcome
+          if (outcome.kind === 'refused' && (await failover.quietMs()) > 0) return { kind: 'refused' }
+          if (limit.over() !== undefined) break
+        }
+        const waiter = await line.enter(request)
+        if (waiter !== null) return { kind: 'waiting', waiter }
+        // The key became free meanwhile. Asking again from behind the door would be asking after those who came later.
+        ask = true
       }
-      if (limit.over() !== undefined) return { kind: 'free' }
-      const waiter = await line.enter(request)
-      return waiter === null ? { kind: 'free' } : { kind: 'waiting', waiter }
+      return { kind: 'over' }
     } finally {
       turn.leave()
     }
