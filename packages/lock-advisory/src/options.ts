@@ -87,7 +87,12 @@ export interface ResolvedOptions {
 }
 
 /** Checks the options of `createAdvisoryLocker` and fills in the defaults. */
-export const advisoryOptions: z.ZodType<ResolvedOptions> = z.object({
+export const advisoryOptions: z.ZodType<ResolvedOptions> = z.strictObject({
+  connection: z.unknown().optional(),
+  connectionString: z.unknown().optional(),
+  pool: z.unknown().optional(),
+  logger: z.unknown().optional(),
+  policy: z.unknown().optional(),
   namespace: int32.default(0),
   wait: z.enum(['notify', 'server', 'poll']).default('notify'),
   maxConnections: z.number().int().min(1).max(1_000).default(9),

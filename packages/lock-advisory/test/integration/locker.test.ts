@@ -28,6 +28,7 @@ describe('options', () => {
     const bad: readonly object[] = [
       {},
       { connectionString: 'postgres://db', pool: { options: {}, connect: () => {} } },
+      { namspace: 1 },
       { namespace: 1.5 },
       { namespace: 2 ** 31 },
       { wait: 'sometimes' },
