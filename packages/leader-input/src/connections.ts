@@ -77,18 +77,7 @@ export function connections(
     pool: source,
     connect,
     use,
-    transaction: (fn) =>
-      use(async (connection) => {
-        await connection.run('BEGIN')
-        try {
-          const result = await fn(connection)
-          await connection.run('COMMIT')
-          return result
-        } catch (error) {
-          await connection.run('ROLLBACK').catch(() => connection.release(true))
-          throw error
-        }
-      }),
+    transaction: (fn) => use((connection) => inTransaction(connection, fn)),
     giveUp() {
       for (const end of shared.waiting) end()
     },
@@ -97,6 +86,19 @@ export function connections(
       closed = true
       await own?.end()
     },
+  }
+}
+
+/** One transaction on a connection that is in none; rolled back when `fn` rejects. */
+export async function inTransaction<T>(connection: Connection, fn: (connection: Connection) => Promise<T>): Promise<T> {
+  await connection.run('BEGIN')
+  try {
+    const result = await fn(connection)
+    await connection.run('COMMIT')
+    return result
+  } catch (error) {
+    await connection.run('ROLLBACK').catch(() => connection.release(true))
+    throw error
   }
 }
 

@@ -1,6 +1,6 @@
 import { type Drift, findDrift, findDriftWhileRunning } from './capture/drift.ts'
 import { alignTriggers, underLock } from './capture/install.ts'
-import type { Connection } from './connections.ts'
+import { type Connection, inTransaction } from './connections.ts'
 import { replayParked } from './handling/replay.ts'
 import type { Cursor } from './log/cursor.ts'
 import { pruner } from './log/prune.ts'
@@ -34,7 +34,11 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
     }
     parts.health.drift = drift.lines
     for (const table of drift.newPartitions) {
-      const notes = await underLock(parts.connections, parts.capture, options.schema, (connection) =>
+      // On the term's own connection: the pool may have no other, and nothing is handled meanwhile.
+      const own: Parameters<typeof underLock>[0] = {
+        transaction: async (fn) => inTransaction(await term.connection(), fn),
+      }
+      const notes = await underLock(own, parts.capture, options.schema, (connection) =>
         alignTriggers(connection, parts.capture, table, options.schema),
       )
       options.logger?.warn(

@@ -165,7 +165,7 @@ export async function readUnion(
 
 /** One transaction that holds the installation lock, tried again while the table is busy. */
 export async function underLock<T>(
-  connections: Connections,
+  connections: Pick<Connections, 'transaction'>,
   statements: CaptureStatements,
   schema: string,
   fn: (connection: Connection) => Promise<T>,

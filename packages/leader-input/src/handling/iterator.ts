@@ -45,6 +45,7 @@ export function eventIterator<DB>(
   let offered: Waiting | null = null
   let taken: Waiting | null = null
   let wake: (() => void) | null = null
+  let turn: Promise<unknown> = Promise.resolve()
 
   const handOver: HandOver = (event, signal) =>
     new Promise((resolve) => {
@@ -77,36 +78,43 @@ export function eventIterator<DB>(
     await ended?.catch(() => {})
   }
 
+  const take = async (): Promise<IteratorResult<ChangeEvent<DB>>> => {
+    taken?.resolve(true)
+    taken = null
+    ended ??= start(handOver, stop.signal).then(
+      () => {
+        isDone = true
+        wake?.()
+      },
+      (error: unknown) => {
+        isDone = true
+        failure = { error }
+        wake?.()
+      },
+    )
+    while (offered === null && !isDone) {
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+    wake = null
+    if (failure !== null) {
+      const { error } = failure
+      failure = null
+      throw error
+    }
+    if (offered === null || isDone) return { done: true, value: undefined }
+    taken = offered
+    offered = null
+    return { done: false, value: taken.event as unknown as ChangeEvent<DB> }
+  }
+
   return {
-    async next() {
-      taken?.resolve(true)
-      taken = null
-      ended ??= start(handOver, stop.signal).then(
-        () => {
-          isDone = true
-          wake?.()
-        },
-        (error: unknown) => {
-          isDone = true
-          failure = { error }
-          wake?.()
-        },
-      )
-      while (offered === null && !isDone) {
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
-      }
-      wake = null
-      if (failure !== null) {
-        const { error } = failure
-        failure = null
-        throw error
-      }
-      if (offered === null || isDone) return { done: true, value: undefined }
-      taken = offered
-      offered = null
-      return { done: false, value: taken.event as unknown as ChangeEvent<DB> }
+    next() {
+      // One after the other, as with any async generator.
+      const result = turn.then(take)
+      turn = result.catch(() => {})
+      return result
     },
     async return() {
       await finish()

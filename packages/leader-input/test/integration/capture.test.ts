@@ -430,6 +430,27 @@ describe('installation', () => {
     await running
   })
 
+  it('covers new partitions with the one client of a pool that has no other, and goes on', async () => {
+    await pool.query(`CREATE TABLE lone (id int PRIMARY KEY) PARTITION BY LIST (id);
+      CREATE TABLE lone_1 PARTITION OF lone FOR VALUES IN (1)`)
+    await using input = inputOn(['lone'], { pool: database.pool({ max: 1 }) })
+    await input.install()
+    const ids: (string | null)[] = []
+    const stop = new AbortController()
+    const running = input.run((events) => void ids.push(...events.map((event) => event.id)), { signal: stop.signal })
+    await eventually(() => input.health().status === 'leading')
+    await pool.query('CREATE TABLE lone_2 PARTITION OF lone FOR VALUES IN (2)')
+    await eventually(
+      async () =>
+        (await pool.query(`SELECT FROM pg_trigger WHERE tgrelid = 'lone_2'::regclass AND NOT tgisinternal`))
+          .rowCount === 4,
+    )
+    await pool.query('INSERT INTO lone_2 VALUES (2)')
+    await eventually(() => ids.includes('2'))
+    stop.abort()
+    await running
+  })
+
   it('leaves the triggers of another installation alone, whose name begins with ours', async () => {
     await migrate(pool, { schema: 'coordination_two' })
     await pool.query('CREATE TABLE shared_by_two (id int PRIMARY KEY)')

@@ -410,6 +410,18 @@ describe('events()', () => {
     expect(keys).toEqual(['2', '3'])
   })
 
+  it('answers readers who ask before they are answered, in the order in which they asked', async () => {
+    await using input = shopInput(pool, { name: `iter-ahead${number}` })
+    await input.install()
+    const events = input.events()
+    const asked = [events.next(), events.next(), events.next()]
+    await insert(1, 2)
+    expect((await asked[0])?.value).toMatchObject({ id: '1' })
+    expect((await asked[1])?.value).toMatchObject({ id: '2' })
+    await events.return?.()
+    expect(await asked[2]).toMatchObject({ done: true })
+  })
+
   it('gives the same idempotency key on every delivery, and ends with its signal', async () => {
     await using input = shopInput(pool, { name: `keys${number}` })
     await input.install()
