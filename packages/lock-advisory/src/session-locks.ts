@@ -415,7 +415,7 @@ function isTry(kind: Step): boolean {
   return kind === step.tryExclusive || kind === step.tryShared
 }
 
-export function unlockStep(mode: LockMode): typeof step.unlockExclusive | typeof step.unlockShared {
+function unlockStep(mode: LockMode): typeof step.unlockExclusive | typeof step.unlockShared {
   return mode === 'exclusive' ? step.unlockExclusive : step.unlockShared
 }
 
