@@ -14,7 +14,7 @@ const brings: Readonly<Record<string, readonly string[]>> = {
 
 const workspaceVersion = (name: string): string => {
   const manifest: { version: string } = JSON.parse(
-    readFileSync(new URL(`../../node_modules/${name}/package.json`, import.meta.url), 'utf8'),
+    readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), 'utf8'),
   )
   return `${name}@${manifest.version}`
 }
