@@ -20,7 +20,7 @@ import { openSession, type Row, type Session, type SessionOptions } from '@x/pg-
 import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from './batch.ts'
 import { type FencingChoice, type FencingPlan, planFencing } from './fencing.ts'
 import { HeldLocks, type Links } from './held-locks.ts'
-import type { SharedMemoryBudget } from './shared-memory.ts'
+import type { SharedMemoryBudget } from './memory-budget.ts'
 import { greet, type LockStatements, lockStatements, type Step, step } from './statements.ts'
 
 /** What a session of locks needs to know of its locker. */

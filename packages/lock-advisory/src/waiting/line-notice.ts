@@ -1,5 +1,5 @@
 import type { Outcome } from '../batch.ts'
-import type { SharedMemoryBudget } from '../shared-memory.ts'
+import type { SharedMemoryBudget } from '../memory-budget.ts'
 import { type Step, step } from '../statements.ts'
 
 /** Milliseconds that a line has to last before the server hears of it: most are over sooner. */

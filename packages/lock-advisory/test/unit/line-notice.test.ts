@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Outcome } from '../../src/batch.ts'
-import { SharedMemoryBudget } from '../../src/shared-memory.ts'
+import { SharedMemoryBudget } from '../../src/memory-budget.ts'
 import { type Step, step } from '../../src/statements.ts'
 import { type Announcer, LineNotice } from '../../src/waiting/line-notice.ts'
 
