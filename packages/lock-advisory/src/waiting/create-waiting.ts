@@ -1,7 +1,7 @@
 import type { ListenerOptions } from '@x/pg-session'
+import type { SharedMemoryBudget } from '../memory-budget.ts'
 import type { ResolvedOptions } from '../options.ts'
 import type { SessionLocks } from '../session-locks.ts'
-import type { SharedMemoryBudget } from '../memory-budget.ts'
 import { Bell } from './bell.ts'
 import { Blocking } from './blocking.ts'
 import { Seats } from './seats.ts'

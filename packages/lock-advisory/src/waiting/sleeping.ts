@@ -1,7 +1,7 @@
 import { hasErrorCode } from '@x/lock-core'
 import type { Outcome } from '../batch.ts'
-import { type SessionLocks, tryStep } from '../session-locks.ts'
 import type { SharedMemoryBudget } from '../memory-budget.ts'
+import { type SessionLocks, tryStep } from '../session-locks.ts'
 import { step } from '../statements.ts'
 import { Alarm } from './alarm.ts'
 import type { Bell } from './bell.ts'
