@@ -20,6 +20,8 @@ export interface Fleet extends AsyncDisposable {
   startLoad(): Child
   /** The running replica that leads, as far as the replicas themselves say. */
   leader(): Child | null
+  /** How many changes the leader has yet to handle, as it last said. */
+  lag(): number | null
   stopReplicas(): Promise<void>
 }
 
@@ -52,6 +54,14 @@ export const createFleet = ({ database, leaseMs, rate, log, fail }: FleetOptions
     { server: database.server, database: database.name },
     { message: hear, line: (child, line) => log(`${child.name}: ${line}`), ended: bury },
   )
+  const leader = (): Child | null => {
+    const epochOf = (child: Child): bigint => replicas.get(child)?.status?.epoch ?? 0n
+    const leaders = [...processes.children].filter(
+      (child) => !child.isStopped && replicas.get(child)?.status?.input === 'leading',
+    )
+    return leaders.sort((a, b) => (epochOf(a) < epochOf(b) ? 1 : -1))[0] ?? null
+  }
+
   const { url } = database
   return {
     get replicas() {
@@ -70,12 +80,10 @@ export const createFleet = ({ database, leaseMs, rate, log, fail }: FleetOptions
       return child
     },
     startLoad: () => processes.start('load', './load.ts', { url, rate, connections: loadConnections }),
-    leader() {
-      const epochOf = (child: Child): bigint => replicas.get(child)?.status?.epoch ?? 0n
-      const leaders = [...processes.children].filter(
-        (child) => !child.isStopped && replicas.get(child)?.status?.input === 'leading',
-      )
-      return leaders.sort((a, b) => (epochOf(a) < epochOf(b) ? 1 : -1))[0] ?? null
+    leader,
+    lag() {
+      const child = leader()
+      return (child && replicas.get(child)?.status?.lag?.events) ?? null
     },
     async stopReplicas() {
       await Promise.all([...processes.children].map((child) => child.stop()))

@@ -14,11 +14,14 @@ import type { Child } from './processes.ts'
 import { createScreen } from './screen.ts'
 import { showProgress } from './show-progress.ts'
 
-/** How long a cluster may go without a leader before the demo gives up. */
-const patienceMs = 30_000
+/** How long a cluster may go without a leader before the demo gives up: also on a machine with too much to do. */
+const patienceMs = 90_000
 
-/** Short enough that two takeovers fit into a short run; a service would keep the defaults. */
-const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(1_000, durationMs / 10)))
+/**
+ * Short enough that two takeovers fit into a short run; a service would keep the defaults. Not below two seconds: on a
+ * machine with too much to do, a leader with less loses its lease before its first batch is through.
+ */
+const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(2_000, durationMs / 10)))
 
 /** Looks again and again until `find` finds something. */
 const until = async <T>(what: string, signal: AbortSignal, find: () => Promise<T | null> | T | null): Promise<T> => {
@@ -84,7 +87,7 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
 
   log('The load ends; what is left is handled')
   await load.stop()
-  if (!(await drain(pool, abandon))) log('The feed stands still although something is left')
+  if (!(await drain(pool, () => fleet.lag() === 0, abandon))) log('The feed stands still although something is left')
   log(renderTakeovers(shown.takeovers()))
   await fleet.stopReplicas()
   abandon.throwIfAborted()

@@ -93,7 +93,7 @@ export const startDemo = async (args: readonly string[], options: StartDemoOptio
   return {
     pid,
     output: () => output,
-    async says(text, deadlineMs = 40_000) {
+    async says(text, deadlineMs = 120_000) {
       await eventually(
         () => {
           if (output.match(text)) return true
