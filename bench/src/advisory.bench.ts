@@ -3,8 +3,11 @@ import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
 import { handOff } from './hand-off/hand-off.ts'
 import { killedHolder } from './hand-off/killed-holder.ts'
+import { bigIntHasher, ourHasher } from './hasher.ts'
+import { heartbeats } from './heartbeats.ts'
 import { heldLocks } from './held-locks.ts'
 import { bareArrays, bareStatements, connectionPerLock, npmAdvisoryLock } from './peers/advisory-peers.ts'
+import { notOnRegistry } from './peers/not-on-registry.ts'
 import { ourAdvisory } from './peers/our-advisory.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
@@ -19,6 +22,8 @@ const rows: readonly Row[] = [
       ours: oneCaller(ourAdvisory({ fencing: 'none' }), 2_000),
       'connection per lock': oneCaller(connectionPerLock, 2_000),
       'npm advisory-lock': oneCaller(npmAdvisoryLock, 50),
+      'npm pg-advisory-lock': notOnRegistry('pg-advisory-lock'),
+      'npm syncguard': notOnRegistry('syncguard'),
       redlock: oneCaller(redlock, 2_000),
     },
     targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.15 }],
@@ -51,8 +56,19 @@ const rows: readonly Row[] = [
     ],
   },
   {
+    id: 'A3 beat',
+    work: '10,000 locks held while nothing happens: what the session costs to keep',
+    floor: 'the same session with one lock',
+    rounds: 3,
+    contenders: { 'one lock': heartbeats(1), '10,000 locks': heartbeats(10_000) },
+    targets: [
+      { of: '10,000 locks', against: 'one lock', figure: 'beats', atMost: 1.1 },
+      { of: '10,000 locks', against: 'one lock', figure: 'serverUsPerBeat', atMost: 1.25 },
+    ],
+  },
+  {
     id: 'A4',
-    work: 'hand-off under contention, 2 and 100 waiters in 4 processes: from one grant to the next',
+    work: 'hand-off under contention, 2, 4 and 100 waiters in up to 4 processes: from a release to the next grant',
     floor: 'pg_advisory_lock and pg_advisory_unlock, a connection for each waiter',
     rounds: 5,
     contenders: { bare: handOff('bare'), server: handOff('server'), notify: handOff('notify') },
@@ -61,9 +77,11 @@ const rows: readonly Row[] = [
       { of: 'server', against: 'bare', figure: 'p50Us100', atMost: 1.5 },
       { of: 'notify', figure: 'p50Us2', atMost: 2_000 },
       { of: 'notify', figure: 'p50Us100', atMost: 2_000 },
-      // Against the bare lock: on two cores four busy processes are slower than two, whatever they do.
-      { of: 'server', against: 'bare', figure: 'manyToFew', atMost: 1.25 },
-      { of: 'notify', against: 'bare', figure: 'manyToFew', atMost: 1.25 },
+      { of: 'server', figure: '100to4', atMost: 1.25 },
+      { of: 'notify', figure: '100to4', atMost: 1.25 },
+      // Against the bare lock: on one core four busy processes are slower than two, whatever they do.
+      { of: 'server', against: 'bare', figure: '100to2', atMost: 1.25 },
+      { of: 'notify', against: 'bare', figure: '100to2', atMost: 1.25 },
     ],
   },
   {
@@ -91,6 +109,13 @@ const rows: readonly Row[] = [
       { of: 'server', figure: 'p50Ms', atMost: 50 },
       { of: 'notify', figure: 'worstMs', atMost: 1_200 },
     ],
+  },
+  {
+    id: 'hasher',
+    work: 'ids of keys of 32 bytes, on one core',
+    floor: 'the definition of FNV-1a with BigInt for each byte',
+    contenders: { floor: bigIntHasher, ours: ourHasher },
+    targets: [{ of: 'ours', figure: 'perSecond', atLeast: 2_000_000 }],
   },
 ]
 

@@ -9,7 +9,7 @@ const [url = '', way = 'bare', key = 'hand-off'] = process.argv.slice(2)
 
 interface Waiter {
   /** Takes the key, calls `held` while it is held, and gives it back. */
-  hold(held: () => void): Promise<void>
+  hold(held: () => unknown): Promise<void>
 }
 
 const bareWaiter = async (): Promise<Waiter & { end(): Promise<void> }> => {
@@ -47,21 +47,18 @@ const bare: Awaited<ReturnType<typeof bareWaiter>>[] = []
 tell({ kind: 'ready' })
 for await (const { waiters, forMs } of commands(command)) {
   while (way === 'bare' && bare.length < waiters) bare.push(await bareWaiter())
-  const holds: [grantedAt: number, releasedAt: number][] = []
+  const holds: [waiter: number, grantedAt: number][] = []
   const endsAt = performance.now() + forMs
   await Promise.all(
     Array.from({ length: waiters }, async (_, index) => {
       const waiter = locker === null ? bare[index] : oursWaiter
       while (performance.now() < endsAt) {
-        await waiter?.hold(() => {
-          const at = Number(monotonicMicros())
-          // The release is sent in the same turn.
-          holds.push([at, at])
-        })
+        // The release is sent in the same turn: one instant is the end of one hand-off and the beginning of the next.
+        await waiter?.hold(() => holds.push([index, Number(monotonicMicros())]))
       }
     }),
   )
-  tell({ kind: 'done', holds: holds.map(([at]) => at) })
+  tell({ kind: 'done', holds })
 }
 await Promise.all(bare.map((waiter) => waiter.end()))
 await locker?.close()
