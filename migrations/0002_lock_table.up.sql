@@ -119,6 +119,97 @@ FROM :"schema".locks
 WHERE is_acquired AND (expires_at IS NULL OR expires_at > clock_timestamp());
 COMMENT ON VIEW :"schema".active_locks IS 'The truth where is_acquired alone is not: rows of crashed holders whose lease is over are not in it';
 
+-- Grants what is free, as many keys at a time as are asked for: rows that are there are updated, missing ones inserted. What
+-- is not granted is not touched, and asked for again with the statement that knows why. Answers with the owners that were
+-- granted and their tokens, as the texts of two arrays.
+-- A row that changes while it is waited for is looked at anew, and the number is drawn anew with it: no grant has a lower
+-- token than one before it.
+CREATE FUNCTION :"schema".lock_grant(
+  keys text[], owners text[], ttls bigint[], metadata text[], name text, address text, margin_ms bigint,
+  after_failover boolean
+)
+RETURNS TABLE (granted text, tokens text, acquired_ms text) LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, :"schema", pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+DECLARE
+  base            bigint;
+  now             timestamptz;
+  updated         varchar[];
+  updated_tokens  bigint[];
+  inserted        varchar[];
+  inserted_tokens bigint[];
+BEGIN
+  -- From before the rows are waited for: a lease may end earlier than it could, never later than its holder believes.
+  SELECT t.base, clock_timestamp() INTO base, now
+  FROM lock_timeline t
+  WHERE t.base = coalesce(
+      (SELECT f.base FROM fencing f WHERE f.server_started_at = pg_postmaster_start_time() AND f.table_oid = f.tableoid),
+      fencing_rebase()
+    )
+    AND (t.quiet_until <= clock_timestamp() OR $8) AND set_config('synchronous_commit', 'on', true) = 'on';
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+
+  WITH granted AS (
+    UPDATE locks AS l SET
+      is_acquired = true, shared = false, session_id = a.owner, acquirer_name = $5, acquirer_address = $6,
+      acquired_at = now AT TIME ZONE 'UTC', expires_at = now + a.ttl * interval '1 millisecond',
+      fencing_token = base + nextval('fencing_tokens'), metadata = a.metadata::jsonb, released_at = NULL
+    FROM (
+      SELECT u.key, u.owner, u.ttl, u.metadata
+      FROM unnest($1, $2, $3, $4) AS u (key, owner, ttl, metadata) ORDER BY u.key COLLATE "C"
+    ) a
+    WHERE l.key = a.key AND l.line = 0
+      AND (NOT l.is_acquired OR l.expires_at <= now - $7 * interval '1 millisecond')
+    RETURNING l.session_id, l.fencing_token
+  )
+  SELECT array_agg(g.session_id), array_agg(g.fencing_token) INTO updated, updated_tokens FROM granted g;
+
+  IF coalesce(cardinality(updated), 0) < cardinality($1) THEN
+    -- Waits for nobody but those who insert the same key, so the two steps together lock rows in no order that matters.
+    WITH granted AS (
+      INSERT INTO locks
+        (key, is_acquired, session_id, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token, metadata)
+      SELECT a.key, true, a.owner, $5, $6, now AT TIME ZONE 'UTC', now + a.ttl * interval '1 millisecond',
+        base + nextval('fencing_tokens'), a.metadata::jsonb
+      FROM unnest($1, $2, $3, $4) AS a (key, owner, ttl, metadata)
+      WHERE NOT EXISTS (SELECT FROM locks l WHERE l.key = a.key)
+      ORDER BY a.key COLLATE "C"
+      ON CONFLICT (key) DO NOTHING
+      RETURNING session_id, fencing_token
+    )
+    SELECT array_agg(g.session_id), array_agg(g.fencing_token) INTO inserted, inserted_tokens FROM granted g;
+  END IF;
+  RETURN QUERY SELECT (updated || inserted)::text, (updated_tokens || inserted_tokens)::text,
+    (extract(epoch FROM now) * 1000)::bigint::text;
+END $$;
+
+-- Frees keys whose owner and token match and for which nobody waits; the others are left to the hand-off. Answers with the
+-- positions of those that it freed, as the text of an array.
+CREATE FUNCTION :"schema".lock_release(keys text[], owners text[], tokens bigint[])
+RETURNS TABLE (released text) LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, :"schema", pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+BEGIN
+  RETURN QUERY
+  WITH freed AS (
+    UPDATE locks AS l SET
+      is_acquired = false, session_id = NULL, acquirer_name = NULL, acquirer_address = NULL, acquired_at = NULL,
+      expires_at = NULL, metadata = NULL, released_at = clock_timestamp()
+    FROM (
+      SELECT u.key, u.owner, u.token, u.position
+      FROM unnest($1, $2, $3) WITH ORDINALITY AS u (key, owner, token, position) ORDER BY u.key COLLATE "C"
+    ) a
+    WHERE l.key = a.key AND l.is_acquired AND NOT l.shared AND l.line = 0
+      AND l.session_id = a.owner AND l.fencing_token = a.token
+    RETURNING a.position
+  )
+  SELECT array_agg(position)::text FROM freed;
+END $$;
+
 -- Renews leases: rows are found through the index, in the order of the arrays, on a table of any fill. A planner that is
 -- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue.
 -- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.

@@ -15,3 +15,7 @@ export const textArray = (values: readonly (string | null)[]): string => {
 /** An array of what never needs quotes: numbers, booleans, and names in base 62. */
 export const plainArray = (values: readonly (bigint | number | boolean | string | null)[]): string =>
   `{${values.map((value) => (value === null ? 'NULL' : String(value))).join(',')}}`
+
+/** The elements of such an array, as the server writes it; none for null. */
+export const plainElements = (literal: string | null | undefined): readonly string[] =>
+  literal === null || literal === undefined || literal === '{}' ? [] : literal.slice(1, -1).split(',')

@@ -44,15 +44,24 @@ export class Contention {
   }
 
   async #peek(batch: readonly Peek[]): Promise<readonly boolean[]> {
+    const [alone] = batch
+    if (alone !== undefined && batch.length === 1) return [await this.#peekOne(alone)]
     const rows = await this.#store.query<readonly [key: string, joinable: string]>(
       this.#store.statements.peek,
       [textArray(batch.map(({ key }) => key)), this.#clockMarginMs],
       { timeoutMs: statementTimeoutMs },
     )
     const held = new Map(rows)
-    return batch.map(({ key, mode }) => {
-      const joinable = held.get(key)
-      return joinable === '0' || (joinable === '1' && mode === 'exclusive')
-    })
+    return batch.map(({ key, mode }) => keepsOut(mode, held.get(key)))
+  }
+
+  async #peekOne({ key, mode }: Peek): Promise<boolean> {
+    const { peekOne } = this.#store.statements
+    const limits = { timeoutMs: statementTimeoutMs }
+    const [row] = await this.#store.query<readonly [joinable: string]>(peekOne, [key, this.#clockMarginMs], limits)
+    return keepsOut(mode, row?.[0])
   }
 }
+
+const keepsOut = (mode: LockMode, joinable: string | undefined): boolean =>
+  joinable === '0' || (joinable === '1' && mode === 'exclusive')

@@ -1,7 +1,7 @@
 import { type LockMode, QueryError } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
 import type { Statement } from '@x/pg-session'
-import { plainArray, textArray } from './array-literal.ts'
+import { plainArray, plainElements, textArray } from './array-literal.ts'
 import { Contention } from './contention.ts'
 import { isTransient, type LockStore } from './store.ts'
 
@@ -47,6 +47,8 @@ export interface GrantSettings {
   readonly afterFailover: 'wait' | 'grant'
 }
 
+type OneRow = readonly [token: string, acquiredAtMs: string]
+type FreeRow = readonly [owners: string | null, tokens: string | null, acquiredAtMs: string]
 type GrantRow = readonly [key: string, state: string | null, token: string | null, acquiredAtMs: string | null]
 
 /** From this size on a statement is planned for the table as it is now, and not as it was when it was prepared. */
@@ -78,14 +80,13 @@ export class Granting {
     this.#settings = settings
     this.#contention = new Contention(store, settings.clockMarginMs)
     const { grant, grantShared, grantMany, grantSharedMany } = store.statements
-    const coalesce = (few: Statement, many: Statement): Coalescer<GrantRequest, GrantOutcome> =>
-      createCoalescer({
-        identityOf: (request) => request.key,
-        maxBatch: largestBatch,
-        run: (batch) => this.#grant(batch.length < manyFrom ? few : many, batch),
-      })
-    this.#exclusive = coalesce(grant, grantMany)
-    this.#shared = coalesce(grantShared, grantSharedMany)
+    const byReason = (few: Statement, many: Statement) => (batch: readonly GrantRequest[]) =>
+      this.#grant(batch.length < manyFrom ? few : many, batch)
+    const coalesce = (run: (batch: readonly GrantRequest[]) => Promise<readonly GrantOutcome[]>) =>
+      createCoalescer({ identityOf: (request: GrantRequest) => request.key, maxBatch: largestBatch, run })
+    const exclusive = byReason(grant, grantMany)
+    this.#exclusive = coalesce((batch) => this.#freeFirst(batch, exclusive))
+    this.#shared = coalesce(byReason(grantShared, grantSharedMany))
   }
 
   /** One attempt. Contention is an outcome, not an error. */
@@ -111,12 +112,51 @@ export class Granting {
     return grants.length === requests.length ? grants : null
   }
 
+  /** Most keys are free, and granting those is cheap; only what is not is asked for with the statement that knows why. */
+  async #freeFirst(
+    batch: readonly GrantRequest[],
+    rest: (batch: readonly GrantRequest[]) => Promise<readonly GrantOutcome[]>,
+  ): Promise<readonly GrantOutcome[]> {
+    const grants = await this.#grantFree(batch)
+    const left = batch.filter((_, index) => grants[index] === undefined)
+    if (left.length === 0) return grants.filter((grant) => grant !== undefined)
+    const others = (await rest(left)).values()
+    return batch.map((_, index) => grants[index] ?? others.next().value ?? refused)
+  }
+
+  /** Grants what is free; undefined for what is not, or where the answer was lost. */
+  async #grantFree(batch: readonly GrantRequest[]): Promise<readonly (Grant | undefined)[]> {
+    const [alone] = batch
+    if (alone === undefined || (batch.length > 1 && !this.#store.hasFunctions)) return []
+    const { name, address } = this.#settings.acquirer
+    const others = [name, address, this.#settings.clockMarginMs, this.#settings.afterFailover === 'grant']
+    const limits = { timeoutMs: attemptMs[0] }
+    const startedAt = monotonicNow()
+    try {
+      if (batch.length === 1) {
+        const { key, owner, ttlMs, metadata } = alone
+        const values = [key, owner, ttlMs, metadata, ...others]
+        const [row] = await this.#store.query<OneRow>(this.#store.statements.grantOne, values, limits)
+        return [row && grantOf(alone, row[0], row[1], startedAt)]
+      }
+      const values = [...columnsOf(batch), ...others]
+      const [row] = await this.#store.query<FreeRow>(this.#store.statements.grantFree, values, limits)
+      const tokens = plainElements(row?.[1])
+      const byOwner = new Map(plainElements(row?.[0]).map((owner, index) => [owner, tokens[index]]))
+      return batch.map((request) => {
+        const token = byOwner.get(request.owner)
+        return token === undefined ? undefined : grantOf(request, token, row?.[2] ?? '0', startedAt)
+      })
+    } catch (error) {
+      if (!isTransient(error)) throw error
+      // The statement for the rest finds grants whose answer was lost by their owners.
+      return []
+    }
+  }
+
   async #grant(statement: Statement, batch: readonly GrantRequest[]): Promise<readonly GrantOutcome[]> {
     const values = [
-      textArray(batch.map((request) => request.key)),
-      textArray(batch.map((request) => request.owner)),
-      plainArray(batch.map((request) => request.ttlMs)),
-      textArray(batch.map((request) => request.metadata)),
+      ...columnsOf(batch),
       this.#settings.acquirer.name,
       this.#settings.acquirer.address,
       this.#settings.clockMarginMs,
@@ -135,6 +175,21 @@ export class Granting {
   }
 }
 
+const columnsOf = (batch: readonly GrantRequest[]): readonly string[] => [
+  textArray(batch.map((request) => request.key)),
+  plainArray(batch.map((request) => request.owner)),
+  plainArray(batch.map((request) => request.ttlMs)),
+  textArray(batch.map((request) => request.metadata)),
+]
+
+const grantOf = (request: GrantRequest, token: string, acquiredAtMs: string, startedAt: number): Grant => ({
+  kind: 'granted',
+  token: BigInt(token),
+  acquiredAtMs: Number(acquiredAtMs),
+  startedAt,
+  leaseMs: request.ttlMs,
+})
+
 const outcomesOf = (
   batch: readonly GrantRequest[],
   rows: readonly GrantRow[],
@@ -146,15 +201,7 @@ const outcomesOf = (
     const row = byKey.get(request.key)
     if (row === undefined) return held
     const [, state, token, acquiredAtMs] = row
-    if (token !== null) {
-      return {
-        kind: 'granted',
-        token: BigInt(token),
-        acquiredAtMs: Number(acquiredAtMs),
-        startedAt,
-        leaseMs: request.ttlMs,
-      }
-    }
+    if (token !== null) return grantOf(request, token, acquiredAtMs ?? '0', startedAt)
     return state === 'stalled' ? stalled : refused
   })
 }

@@ -17,6 +17,8 @@ export interface TableNames {
   /** Sequences stand as string literals, for `nextval`. */
   readonly tickets: string
   readonly fencingTokens: string
+  readonly grant: string
+  readonly release: string
   readonly renew: string
   readonly renewShares: string
   readonly handOff: string
@@ -31,6 +33,8 @@ const objects = {
   waiters: 'lock_waiters',
   timeline: 'lock_timeline',
   tickets: 'lock_tickets',
+  grant: 'lock_grant',
+  release: 'lock_release',
   renew: 'lock_renew',
   renewShares: 'lock_renew_shares',
   handOff: 'lock_hand_off',
@@ -69,6 +73,8 @@ export const tableNames = (schema: string, table: string): TableNames => {
     timeline: own(objects.timeline),
     tickets: quoteLiteral(own(objects.tickets)),
     rebase: inSchema('fencing_rebase'),
+    grant: own(objects.grant),
+    release: own(objects.release),
     renew: own(objects.renew),
     renewShares: own(objects.renewShares),
     handOff: own(objects.handOff),

@@ -1,6 +1,6 @@
 import { LockNotHeldError, type Logger } from '@x/lock-core'
 import { type Coalescer, createCoalescer, systemClock } from '@x/lock-core/adapter'
-import { plainArray, textArray } from './array-literal.ts'
+import { plainArray, plainElements, textArray } from './array-literal.ts'
 import type { LeaseName } from './lease.ts'
 import type { HandOff } from './line/hand-off.ts'
 import { isAmbiguous, isTransient, type LockStore } from './store.ts'
@@ -68,20 +68,31 @@ export class Releasing {
   async #release(batch: readonly LeaseName[]): Promise<readonly boolean[]> {
     const plain = batch.filter((lease) => lease.mode === 'exclusive' && lease.token !== null && lease.lined !== true)
     const released = new Set<string>()
-    if (plain.length > 0) {
-      const rows = await this.#store.query<readonly [key: string, released: string]>(
-        this.#store.statements.release,
-        [
-          textArray(plain.map((lease) => lease.key)),
-          textArray(plain.map((lease) => lease.owner)),
-          plainArray(plain.map((lease) => lease.token)),
-        ],
-        { bypassPolicy: true },
-      )
-      for (const [key, itWas] of rows) if (itWas === '1') released.add(key)
-    }
+    if (plain.length > 0) for (const key of await this.#releasePlainly(plain)) released.add(key)
     const rest = released.size === 0 ? batch : batch.filter((lease) => !released.has(lease.key))
     if (rest.length > 0) for (const key of await this.#handOff.release(rest)) released.add(key)
     return batch.map((lease) => released.has(lease.key))
+  }
+
+  /** Keys that were theirs to give and have no line. */
+  async #releasePlainly(leases: readonly LeaseName[]): Promise<readonly string[]> {
+    const { releaseOne, releaseMany, release } = this.#store.statements
+    const limits = { bypassPolicy: true }
+    const [alone] = leases
+    if (alone !== undefined && leases.length === 1) {
+      const freed = await this.#store.query(releaseOne, [alone.key, alone.owner, alone.token], limits)
+      return freed.length > 0 ? [alone.key] : []
+    }
+    const values = [
+      textArray(leases.map((lease) => lease.key)),
+      plainArray(leases.map((lease) => lease.owner)),
+      plainArray(leases.map((lease) => lease.token)),
+    ]
+    if (this.#store.hasFunctions) {
+      const [row] = await this.#store.query<readonly [positions: string | null]>(releaseMany, values, limits)
+      return plainElements(row?.[0]).flatMap((position) => leases[Number(position) - 1]?.key ?? [])
+    }
+    const rows = await this.#store.query<readonly [key: string, released: string]>(release, values, limits)
+    return rows.filter(([, itWas]) => itWas === '1').map(([key]) => key)
   }
 }

@@ -1,6 +1,6 @@
 import { LockNotHeldError, type Logger } from '@x/lock-core'
 import { type LockHandle, monotonicNow, systemClock, type Timer } from '@x/lock-core/adapter'
-import { plainArray, textArray } from './array-literal.ts'
+import { plainArray, plainElements, textArray } from './array-literal.ts'
 import type { LeaseGrant } from './lease.ts'
 import { isTransient, type LockStore, statementTimeoutMs } from './store.ts'
 
@@ -178,8 +178,7 @@ export class Renewer {
       },
     )
     const renewed = new Uint8Array(leases.length)
-    const positions = rows[0]?.[0] ?? '{}'
-    if (positions !== '{}') for (const position of positions.slice(1, -1).split(',')) renewed[Number(position) - 1] = 1
+    for (const position of plainElements(rows[0]?.[0])) renewed[Number(position) - 1] = 1
     return renewed
   }
 }

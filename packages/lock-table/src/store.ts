@@ -3,7 +3,8 @@ import { createRunner, fromPgError, type Row, type Runner, type Statement, type 
 import { objectOf, tableNames } from './names.ts'
 import type { ResolvedTableLockerOptions } from './options.ts'
 import { checkLockTable } from './schema.ts'
-import { type LockingStatement, type TableStatements, tableStatements } from './statements.ts'
+import type { LockingStatement } from './statements/sql.ts'
+import { type TableStatements, tableStatements } from './statements.ts'
 
 /** What one look at the database told, before the first statement of a locker. */
 interface Ground {
@@ -16,7 +17,7 @@ interface Ground {
 /** Milliseconds for a statement whose answer nothing else limits. */
 export const statementTimeoutMs = 5_000
 
-const functionNames = ['lock_renew', 'lock_renew_shares', 'lock_hand_off']
+const functionNames = ['lock_grant', 'lock_release', 'lock_renew', 'lock_renew_shares', 'lock_hand_off']
 
 /** The lock table as the protocol sees it: its statements, each in a transaction of its own, on the caller's pool. */
 export class LockStore {
@@ -81,6 +82,11 @@ export class LockStore {
   /** Whether {@link admit} has nothing to do. */
   admits(ttlMs: number): boolean {
     return this.#known !== null && ttlMs <= this.#known.maxTtlMs
+  }
+
+  /** The functions of the migration are there, as far as is known yet. */
+  get hasFunctions(): boolean {
+    return this.#known?.functions === true
   }
 
   /** Whoever hands a lock off has to notify the waiter, because no function does. */

@@ -6,7 +6,9 @@ import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable, leakCheck: 'file' })
-const { renew, grantMany, release, grant } = tableStatements(tableNames('coordination', 'locks'))
+const { renew, grantMany, grantFree, release, releaseMany, grant } = tableStatements(
+  tableNames('coordination', 'locks'),
+)
 
 const rows = 20_000
 const batch = 1_000
@@ -85,6 +87,29 @@ describe('a table that was analyzed', () => {
       await client.query(release.text, renewValues(batch).slice(0, 3))
     })
     expect(reads).toBe(0)
+  })
+
+  it('is read by its index by grants of what is free, rows that are missing among it, and by their releases', async () => {
+    await client.query(`UPDATE coordination.locks SET is_acquired = false`)
+    for (const count of [2, batch]) {
+      const wanted = keys(count).map((key, index) => (index % 2 === 0 ? key : `${key}/new`))
+      const owners = wanted.map((_, index) => `owner${index}`)
+      const reads = await tableReads(client, async () => {
+        const values = [wanted, owners, wanted.map(() => 30_000), wanted.map(() => null), 'name', null, 250, false]
+        const { rows: grants } = await client.query(grantFree.text, values)
+        const granted: string[] = grants[0].granted.slice(1, -1).split(',')
+        expect(granted.toSorted()).toEqual(owners.toSorted())
+        const tokens = new Map(granted.map((owner, index) => [owner, grants[0].tokens.slice(1, -1).split(',')[index]]))
+        const { rows: releases } = await client.query(releaseMany.text, [
+          wanted,
+          owners,
+          owners.map((owner) => tokens.get(owner)),
+        ])
+        expect(releases[0].released.split(',')).toHaveLength(count)
+      })
+      expect(reads, `batch of ${count}`).toBe(0)
+      await client.query(`DELETE FROM coordination.locks WHERE key LIKE '%/new'`)
+    }
   })
 })
 

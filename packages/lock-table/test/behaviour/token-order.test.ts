@@ -1,13 +1,13 @@
 import { useDatabase } from '@x/testkit/vitest'
 import type { Client } from 'pg'
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { blocked } from '../support/blocked.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { grant, release } = tableStatements(tableNames('coordination', 'locks'))
+const { grant, grantOne, grantFree, release } = tableStatements(tableNames('coordination', 'locks'))
 
 const tokenOf = async (client: Client, key: string): Promise<bigint> => {
   const { rows } = await client.query('SELECT fencing_token FROM coordination.locks WHERE key = $1', [key])
@@ -33,23 +33,66 @@ it('a token drawn before the row is ours can be lower than that of an earlier gr
   expect(await tokenOf(a, 'early')).toBeLessThan(first)
 })
 
-it('our grant draws it when the row is ours', async () => {
-  const [a, b] = [await database.client(), await database.client()]
-  await b.query(`INSERT INTO coordination.locks (key) VALUES ('late')`)
-  const ours = (client: Client, owner: string): Promise<unknown> =>
-    client.query(grant.text, [['late'], [owner], [30_000], [null], 'name', null, 250, false])
-  await b.query('BEGIN')
-  await b.query(`SELECT FROM coordination.locks WHERE key = 'late' FOR UPDATE`)
-  const later = ours(a, 'a')
-  await blocked(b, a)
-  await ours(b, 'b')
-  const first = await tokenOf(b, 'late')
-  await b.query(release.text, [['late'], ['b'], [String(first)]])
-  await b.query('COMMIT')
-  await later
-  expect(await tokenOf(a, 'late')).toBeGreaterThan(first)
-  const { rows } = await a.query(`SELECT session_id FROM coordination.locks WHERE key = 'late'`)
-  expect(rows).toEqual([{ session_id: 'a' }])
+const ways: Record<string, (key: string, owner: string) => { text: string; values: unknown[] }> = {
+  'the statement for one free key': (key, owner) => ({
+    text: grantOne.text,
+    values: [key, owner, 30_000, null, 'name', null, 250, false],
+  }),
+  'the one for many free keys': (key, owner) => ({
+    text: grantFree.text,
+    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
+  }),
+  'the one that knows why': (key, owner) => ({
+    text: grant.text,
+    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
+  }),
+}
+
+describe.each(Object.entries(ways))('%s', (name, grantTo) => {
+  it('draws the token when the row is ours', async () => {
+    const [a, b] = [await database.client(), await database.client()]
+    await b.query('INSERT INTO coordination.locks (key) VALUES ($1)', [name])
+    const ours = (client: Client, owner: string): Promise<unknown> => client.query(grantTo(name, owner))
+    await b.query('BEGIN')
+    await b.query('SELECT FROM coordination.locks WHERE key = $1 FOR UPDATE', [name])
+    const later = ours(a, 'a')
+    await blocked(b, a)
+    await ours(b, 'b')
+    const first = await tokenOf(b, name)
+    await b.query(release.text, [[name], ['b'], [String(first)]])
+    await b.query('COMMIT')
+    await later
+    expect(await tokenOf(a, name)).toBeGreaterThan(first)
+    const { rows } = await a.query('SELECT session_id FROM coordination.locks WHERE key = $1', [name])
+    expect(rows).toEqual([{ session_id: 'a' }])
+  })
+
+  it('takes nothing from who was granted the row meanwhile', async () => {
+    const [a, b] = [await database.client(), await database.client()]
+    const key = `taken/${name}`
+    await b.query('INSERT INTO coordination.locks (key) VALUES ($1)', [key])
+    await b.query('BEGIN')
+    await b.query(grantTo(key, 'b'))
+    const later = a.query(grantTo(key, 'a'))
+    await blocked(b, a)
+    await b.query('COMMIT')
+    await later
+    const { rows } = await a.query('SELECT session_id FROM coordination.locks WHERE key = $1', [key])
+    expect(rows).toEqual([{ session_id: 'b' }])
+  })
+
+  it('takes nothing from who made the row meanwhile', async () => {
+    const [a, b] = [await database.client(), await database.client()]
+    const key = `made/${name}`
+    await b.query('BEGIN')
+    await b.query(grantTo(key, 'b'))
+    const later = a.query(grantTo(key, 'a'))
+    await blocked(b, a)
+    await b.query('COMMIT')
+    await later
+    const { rows } = await a.query('SELECT session_id FROM coordination.locks WHERE key = $1', [key])
+    expect(rows).toEqual([{ session_id: 'b' }])
+  })
 })
 
 it('a grant that is asked for again has the same token, and one of another owner is refused', async () => {

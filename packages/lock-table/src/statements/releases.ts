@@ -1,0 +1,36 @@
+import type { Statement } from '@x/pg-session'
+import type { TableNames } from '../names.ts'
+import { named } from './sql.ts'
+
+export const releaseStatements = (n: TableNames): Record<'release' | 'releaseOne' | 'releaseMany', Statement> => {
+  const statement = named(n)
+  return {
+    /** Frees one key (`$1`, owner `$2`, token `$3`) for which nobody waits; no row where the hand-off has to. */
+    releaseOne: statement(
+      'release_one',
+      `UPDATE ${n.locks} AS l SET
+  is_acquired = false, session_id = NULL, acquirer_name = NULL, acquirer_address = NULL, acquired_at = NULL,
+  expires_at = NULL, metadata = NULL, released_at = clock_timestamp()
+WHERE l.key = $1 AND l.is_acquired AND NOT l.shared AND l.line = 0 AND l.session_id = $2 AND l.fencing_token = $3::bigint
+RETURNING 1`,
+    ),
+    /** The same for many: one row, with the positions of those that were freed as the text of an array. */
+    releaseMany: statement('release_many', `SELECT released FROM ${n.release}($1, $2, $3)`),
+    /**
+     * Where the function is not there: frees the keys whose owner and token match and for which nobody waits; the others are left to the hand-off. The rows
+     * are written through the key's index in the order of the keys, whatever a planner thinks of the table.
+     */
+    release: statement(
+      'release',
+      `INSERT INTO ${n.locks} AS l (key, session_id, fencing_token)
+SELECT a.key, a.owner, a.token FROM unnest($1::text[], $2::text[], $3::bigint[]) AS a (key, owner, token)
+ORDER BY a.key COLLATE "C"
+ON CONFLICT (key) DO UPDATE SET
+  is_acquired = false, session_id = NULL, acquirer_name = NULL, acquirer_address = NULL, acquired_at = NULL,
+  expires_at = NULL, metadata = NULL, released_at = clock_timestamp()
+WHERE l.is_acquired AND NOT l.shared AND l.line = 0
+  AND l.session_id = excluded.session_id AND l.fencing_token = excluded.fencing_token
+RETURNING l.key, (l.released_at IS NOT NULL)::int::text`,
+    ),
+  }
+}
