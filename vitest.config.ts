@@ -1,23 +1,27 @@
 import { defineConfig } from 'vitest/config'
 
-/** One project a kind of test; `docs/design/reliability.md` says what each kind shows. */
+/**
+ * One project a kind of test; `docs/design/reliability.md` says what each kind shows. The fault tests come last and one
+ * after the other: each starts processes enough to keep two cores busy, and what they are about is who is late.
+ */
 const kinds = {
-  unit: { postgres: false, testTimeout: 10_000 },
-  behaviour: { postgres: true, testTimeout: 30_000 },
-  conformance: { postgres: true, testTimeout: 60_000 },
-  integration: { postgres: true, testTimeout: 60_000 },
-  fault: { postgres: true, testTimeout: 180_000 },
-  package: { postgres: true, testTimeout: 180_000 },
+  unit: { postgres: false, testTimeout: 10_000, maxWorkers: 2, groupOrder: 0 },
+  behaviour: { postgres: true, testTimeout: 30_000, maxWorkers: 2, groupOrder: 0 },
+  conformance: { postgres: true, testTimeout: 60_000, maxWorkers: 2, groupOrder: 0 },
+  integration: { postgres: true, testTimeout: 60_000, maxWorkers: 2, groupOrder: 0 },
+  package: { postgres: true, testTimeout: 180_000, maxWorkers: 2, groupOrder: 0 },
+  fault: { postgres: true, testTimeout: 180_000, maxWorkers: 1, groupOrder: 1 },
 }
 
 export default defineConfig({
   test: {
-    maxWorkers: 2,
-    projects: Object.entries(kinds).map(([name, { postgres, testTimeout }]) => ({
+    projects: Object.entries(kinds).map(([name, { postgres, testTimeout, maxWorkers, groupOrder }]) => ({
       test: {
         name,
         include: [`test/${name}/**/*.test.ts`, `{bench,packages/*,examples/*}/test/${name}/**/*.test.ts`],
         testTimeout,
+        maxWorkers,
+        sequence: { groupOrder },
         hookTimeout: 60_000,
         ...(postgres ? { globalSetup: ['./packages/testkit/src/vitest/global-setup.ts'] } : {}),
       },

@@ -15,22 +15,34 @@ PG_VERSION=15|16|17|18 runs everything on that version alone; DATABASE_URL runs 
 interface Tally {
   passed: number
   readonly failed: string[]
-  readonly skipped: string[]
+  /** By the reason, which many cases share. */
+  readonly skipped: Map<string, string[]>
 }
 
-const tally: Tally = { passed: 0, failed: [], skipped: [] }
+const tally: Tally = { passed: 0, failed: [], skipped: new Map() }
 
 const heading = (text: string): void => console.log(`\n── ${text} ${'─'.repeat(Math.max(0, 76 - text.length))}`)
 
 const describeTest = (test: TestCase): string => `${test.module.relativeModuleId} > ${test.fullName}`
 
+const firstLines = (text: string | undefined): string => (text ?? '').split('\n').slice(0, 3).join(' ').slice(0, 400)
+
+/** What the test says of itself, or what its name ends with in parentheses, as in the conformance suite. */
+const reasonOf = (test: TestCase): string => {
+  const result = test.result()
+  if (result.state !== 'skipped') return 'it did not run'
+  return result.note ?? /\(([^()]+)\)$/.exec(test.name)?.[1] ?? 'no reason given'
+}
+
 const countTest = (test: TestCase, where: string): void => {
   const result = test.result()
   if (result.state === 'passed') tally.passed += 1
-  else if (result.state === 'failed') tally.failed.push(`${where} ${describeTest(test)}`)
-  else {
-    const reason = result.state === 'skipped' ? result.note : 'it did not run'
-    tally.skipped.push(`${where} ${describeTest(test)}: ${reason ?? 'no reason given'}`)
+  else if (result.state === 'failed') {
+    tally.failed.push(`${where} ${describeTest(test)}\n       ${firstLines(result.errors[0]?.message)}`)
+  } else {
+    const reason = reasonOf(test)
+    const others = tally.skipped.get(reason) ?? []
+    tally.skipped.set(reason, [...others, `${where} ${describeTest(test)}`])
   }
 }
 
@@ -79,9 +91,12 @@ const runChecks = async (): Promise<void> => {
 const report = (startedAt: number): void => {
   const seconds = Math.round((performance.now() - startedAt) / 1_000)
   heading(`done in ${Math.floor(seconds / 60)} min ${seconds % 60} s`)
-  for (const line of tally.skipped) console.log(`SKIPPED ${line}`)
+  for (const [reason, tests] of tally.skipped) {
+    console.log(`SKIPPED ${tests.length} × ${reason}${tests.length > 1 ? '; the first' : ''}: ${tests[0]}`)
+  }
   for (const line of tally.failed) console.log(`FAILED ${line}`)
-  const skipped = tally.skipped.length > 0 ? `, ${tally.skipped.length} skipped` : ''
+  const skips = [...tally.skipped.values()].flat().length
+  const skipped = skips > 0 ? `, ${skips} skipped` : ''
   console.log(`${tally.passed} passed, ${tally.failed.length} failed${skipped}`)
 }
 
