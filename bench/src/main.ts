@@ -1,8 +1,9 @@
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { Benchmark } from './benchmark.ts'
 import { formatRow } from './report.ts'
-import { type RowResult, runRow } from './run-row.ts'
+import { runRow } from './run-row.ts'
+import { saveRow } from './saved-results.ts'
 import { createSurroundings } from './surroundings.ts'
 
 const available = readdirSync(import.meta.dirname)
@@ -24,7 +25,7 @@ const usage = `pnpm bench [name …] [--row ID] [--rounds N] [--save]
   name      ${available.join(', ')} (default: all)
   --row     only this row, for example A1; may be repeated
   --rounds  interleaved rounds of each row (default: 7)
-  --save    write bench/results/<name>.json`
+  --save    keep each row in bench/results/`
 
 const unknown = positionals.filter((name) => !available.includes(name))
 if (values.help || unknown.length > 0) {
@@ -38,19 +39,13 @@ for (const name of positionals.length > 0 ? positionals : available) {
   await using surroundings = await createSurroundings(benchmark.settings)
   const facts = Object.entries(surroundings.facts).map(([fact, value]) => `${fact}: ${value}`)
   console.log(`\n${benchmark.title}\n${facts.join(' · ')}\n`)
-  const results: RowResult[] = []
   for (const row of await benchmark.rows(surroundings)) {
     if (values.row !== undefined && !values.row.includes(row.id)) continue
     const result = await runRow(
       values.rounds === undefined ? row : { ...row, rounds: Number(values.rounds) },
       surroundings,
     )
-    results.push(result)
     console.log(`${formatRow(result)}\n`)
-  }
-  if (values.save) {
-    const file = new URL(`../results/${name}.json`, import.meta.url)
-    writeFileSync(file, `${JSON.stringify({ ...surroundings.facts, rows: results }, null, 2)}\n`)
-    console.log(`Saved ${name}.json`)
+    if (values.save) saveRow(name, result, surroundings.facts)
   }
 }

@@ -4,7 +4,17 @@ import type { RowResult } from './run-row.ts'
 const number = (value: number): string =>
   Number.isNaN(value) ? '–' : value.toLocaleString('en', { maximumSignificantDigits: value >= 100 ? 4 : 3 })
 
-const range = ({ median, low, high }: Spread): string => `${number(median)} (${number(low)}–${number(high)})`
+/** The median, and between which figures it lies. */
+export const range = ({ median, low, high }: Spread): string => `${number(median)} (${number(low)}–${number(high)})`
+
+/** A target in words: the figure that is bounded, and its bound. */
+export const describeTarget = (target: RowResult['targets'][number]): { what: string; bound: string } => ({
+  what:
+    target.against === undefined
+      ? `${target.of} ${target.figure}`
+      : `${target.of} / ${target.against} ${target.figure}`,
+  bound: target.atMost === undefined ? `≥ ${target.atLeast}` : `≤ ${target.atMost}`,
+})
 
 /** A row as people read it: each contender's figures, then each target with its mark. */
 export const formatRow = (row: RowResult): string => {
@@ -19,11 +29,7 @@ export const formatRow = (row: RowResult): string => {
     return `    ${name.padEnd(width)}  ${text}`
   })
   const targets = row.targets.map((target) => {
-    const bound = target.atMost === undefined ? `≥ ${target.atLeast}` : `≤ ${target.atMost}`
-    const what =
-      target.against === undefined
-        ? `${target.of} ${target.figure}`
-        : `${target.of} / ${target.against} ${target.figure}`
+    const { what, bound } = describeTarget(target)
     return `  ${target.met ? '✓' : '✗ MISSED'} ${what}: ${range(target)}, target ${bound}`
   })
   return [`${row.id}  ${row.work}`, `  floor: ${row.floor}`, ...contenders, ...targets].join('\n')
