@@ -47,6 +47,13 @@ export function destroyClient(client: pg.Client): void {
   client.connection.stream.destroy()
 }
 
+/** Whether the open connection alone keeps the process running. A stream of the caller's own may know of no such thing. */
+export function keepProcess(client: pg.Client, on: boolean): void {
+  const { stream } = client.connection
+  const method: unknown = Reflect.get(stream, on ? 'ref' : 'unref')
+  if (typeof method === 'function') Reflect.apply(method, stream, [])
+}
+
 /** Settles as `promise` does, or rejects with the signal's reason; for what cannot be stopped, such as a caller's function. */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { ConnectionError, type CoordinationError, UnsupportedError } from '@x/lock-core'
+import { ClosedError, ConnectionError, type CoordinationError, UnsupportedError } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import type pg from 'pg'
 import { connectClient } from './client.ts'
@@ -101,15 +101,14 @@ export class ListenerConnection {
   }
 
   listen(channel: string): Promise<void> {
-    // pg-listen answers a second listenTo at once, which proves nothing of the connection.
-    if (this.#subscriber.subscriber.getSubscribedChannels().includes(channel)) return Promise.resolve()
     return this.#wire.run(`listen ${channel}`, async () => {
-      await this.#subscriber.subscriber.listenTo(channel)
+      const { subscriber } = this.#subscriber
+      // Looked up when its turn has come: an UNLISTEN may wait before it. pg-listen would answer a second one at once.
+      if (!subscriber.getSubscribedChannels().includes(channel)) await subscriber.listenTo(channel)
     })
   }
 
   unlisten(channel: string): Promise<void> {
-    if (!this.#subscriber.subscriber.getSubscribedChannels().includes(channel)) return Promise.resolve()
     return this.#wire.run(`unlisten ${channel}`, async () => {
       await this.#subscriber.subscriber.unlisten(channel)
     })
@@ -119,12 +118,24 @@ export class ListenerConnection {
     return this.#wire.query(statement, values, timeoutMs)
   }
 
+  keepProcess(on: boolean): void {
+    this.#wire.keepProcess(on)
+  }
+
   /** Resolves when the socket is closed. Idempotent. */
   async close(): Promise<void> {
     // Tells the subscriber that the end is wanted, so that it does not take it for a loss.
     this.#subscriber.subscriber.close().catch(() => {})
     await this.#wire.close()
     this.#settle(null)
+  }
+
+  /** Settles as the promise does, or rejects when the connection ends; for what would not notice by itself. */
+  whileOpen<T>(promise: Promise<T>): Promise<T> {
+    const ended = this.ended.then((error) => {
+      throw error ?? new ClosedError('listener')
+    })
+    return Promise.race([promise, ended])
   }
 
   /** Some servers accept LISTEN and NOTIFY and deliver nothing: what was never heard is not believed in. */
@@ -144,10 +155,7 @@ export class ListenerConnection {
       detectMs,
     )
     try {
-      const lost = this.ended.then((error) => {
-        throw error ?? new ConnectionError('listener: closed while connecting')
-      })
-      await Promise.race([heard.promise, lost])
+      await this.whileOpen(heard.promise)
     } finally {
       clearTimeout(timer)
       heard.promise.catch(() => {})

@@ -58,6 +58,11 @@ export interface Listener {
    */
   listen(channel: string): Promise<void>
   unlisten(channel: string): Promise<void>
+  /**
+   * Whether the open connection alone keeps the process running, this one and those that replace it.
+   * @default true
+   */
+  keepProcess(on: boolean): void
   /** Resolves when the connection is gone. Idempotent. */
   close(): Promise<void>
 }
@@ -87,6 +92,7 @@ class SupervisedListener implements Listener {
   readonly #wanted = new Map<string, PromiseWithResolvers<void>>()
   #state: ListenerState = { status: 'idle' }
   #connection: ListenerConnection | null = null
+  #keepsProcess = true
   #running: Promise<void> | null = null
   #pending: { readonly channel: string; readonly payload: string }[] = []
 
@@ -126,6 +132,11 @@ class SupervisedListener implements Listener {
     await this.#connection?.unlisten(name).catch(() => {})
   }
 
+  keepProcess(on: boolean): void {
+    this.#keepsProcess = on
+    this.#connection?.keepProcess(on)
+  }
+
   async close(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     this.#closing.abort(new ClosedError('listener'))
@@ -145,14 +156,16 @@ class SupervisedListener implements Listener {
     for (let attempt = 1; !signal.aborted; attempt += 1) {
       try {
         const { connection, subscribed } = await this.#connect()
-        attempt = 0
+        const connectedAt = monotonicNow()
         this.#enter({ status: 'listening', pid: connection.pid })
         this.#resync(heardUntil)
         for (const outcome of subscribed) outcome.resolve()
         const lastError = await connection.ended
         heardUntil = connection.provenAt
         if (signal.aborted) break
-        this.#enter({ status: 'connecting', attempt: 1, lastError })
+        // One that is lost as soon as it listens counts as an attempt that failed: else we would connect in a tight loop.
+        if (monotonicNow() - connectedAt >= this.#detectMs) attempt = 0
+        this.#enter({ status: 'connecting', attempt: attempt + 1, lastError })
         this.#options.logger?.warn({ err: lastError }, 'listener: connection lost, connecting again')
       } catch (error) {
         if (signal.aborted) break
@@ -183,13 +196,16 @@ class SupervisedListener implements Listener {
       onNotification: this.#enqueue,
     })
     this.#connection = connection
+    connection.keepProcess(this.#keepsProcess)
     // Of this moment: a channel that comes later is subscribed by listen(), which has a connection from now on.
     const wanted = [...this.#wanted]
     for (const [channel] of wanted) await connection.listen(channel)
-    await onConnected?.({
-      pid: connection.pid,
-      query: (statement, values, options) => connection.query(statement, values, options?.timeoutMs),
-    })
+    if (onConnected !== undefined) {
+      const { pid } = connection
+      const query: ListenerSession['query'] = (statement, values, options) =>
+        connection.query(statement, values, options?.timeoutMs)
+      await connection.whileOpen(onConnected({ pid, query }))
+    }
     return { connection, subscribed: wanted.map(([, outcome]) => outcome) }
   }
 
@@ -254,7 +270,7 @@ function isFinal(error: CoordinationError): boolean {
   return !error.retryable && (hasErrorCode(error, 'POOLER_DETECTED') || hasErrorCode(error, 'UNSUPPORTED'))
 }
 
-/** After the end of a connection that worked nearly at once, but not all listeners of a server in the same moment. */
+/** Nearly at once after the end of a connection that worked, but not all listeners of a server in the same moment. */
 async function pause(attempt: number, signal: AbortSignal): Promise<void> {
   const mostMs = Math.min(firstBackoffMs * 2 ** Math.min(attempt, 20), longestBackoffMs)
   await delay(mostMs * (0.2 + 0.8 * Math.random()), undefined, { signal }).catch(() => {})

@@ -141,6 +141,7 @@ class PoolRunner implements Runner {
       for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, firstPauseMs * 32)) {
         // Of this attempt: another one may have found out meanwhile that names do not last here.
         const named = this.#named
+        const startedAt = monotonicNow()
         try {
           return await once()
         } catch (error) {
@@ -150,7 +151,11 @@ class PoolRunner implements Runner {
             continue
           }
           const jitteredMs = pauseMs * (0.5 + Math.random())
-          if (!isConflict(error) || monotonicNow() + jitteredMs >= limit.expiresAt) throw error
+          if (!isConflict(error)) throw error
+          // One that takes as long as this one must fit: an attempt that runs out of time costs its connection, and its
+          // outcome is not known.
+          const now = monotonicNow()
+          if (now + jitteredMs + (now - startedAt) >= limit.expiresAt) throw error
           await delay(jitteredMs, undefined, { signal: limit.signal }).catch(() => limit.signal?.throwIfAborted())
         }
       }

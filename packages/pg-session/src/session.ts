@@ -43,6 +43,11 @@ export interface Session {
    * @throws {ConnectionError} when the session is lost before the answer: the statement may have run
    */
   query<R extends Row = Row>(statement: Statement, values: unknown[], options?: { timeoutMs?: number }): Promise<R[]>
+  /**
+   * Whether the open connection alone keeps the process running; turn it on again before the next use.
+   * @default true
+   */
+  keepProcess(on: boolean): void
   /** Ends the connection; what is in flight rejects with {ClosedError}. Resolves when the socket is closed. Idempotent. */
   close(): Promise<void>
 }
@@ -116,6 +121,10 @@ class WatchedSession implements Session {
 
   query<R extends Row = Row>(statement: Statement, values: unknown[], options?: { timeoutMs?: number }): Promise<R[]> {
     return this.#wire.query(statement, values, options?.timeoutMs)
+  }
+
+  keepProcess(on: boolean): void {
+    this.#wire.keepProcess(on)
   }
 
   close(): Promise<void> {

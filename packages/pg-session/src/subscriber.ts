@@ -22,8 +22,8 @@ export function disposableSubscriber(
   const { subscriber, client } = capture(() =>
     pgListen.default(settings, {
       paranoidChecking: false,
-      // "attempt < retryLimit" makes no attempt at all.
-      retryLimit: 1,
+      // No attempt of its own, also where "attempt < retryLimit" is mended to "<=".
+      retryLimit: -1,
       parse: (payload) => payload,
     }),
   )

@@ -1,7 +1,7 @@
 import { ClosedError, ConnectionError, type CoordinationError } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import type pg from 'pg'
-import { destroyClient, endClient } from './client.ts'
+import { destroyClient, endClient, keepProcess } from './client.ts'
 import { fromPgError } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
@@ -125,10 +125,17 @@ export class Wire {
     this.#options.onLost(error)
   }
 
+  /** Whether the open connection alone keeps the process running. @default true */
+  keepProcess(on: boolean): void {
+    if (this.#state.status === 'open') keepProcess(this.#client, on)
+  }
+
   /** Ends the connection; what is in flight rejects with {ClosedError}. Resolves when the socket is closed. Idempotent. */
   close(): Promise<void> {
     const state = this.#state
     if (state.status === 'closed') return state.done
+    // Somebody waits for the end.
+    this.keepProcess(true)
     // A client that is busy, as one blocked in a statement, is destroyed by its end().
     const done = endClient(this.#client)
     this.#state = { status: 'closed', done }

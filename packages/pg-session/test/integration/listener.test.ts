@@ -1,42 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { monotonicNow } from '@x/lock-core/adapter'
 import { backendsNamed, eventually, pgbouncer, tcpProxy, terminateBackend } from '@x/testkit'
 import { describeWith, useDatabase } from '@x/testkit/vitest'
-import pgListen from 'pg-listen'
-import { afterEach, describe, expect, it } from 'vitest'
-import {
-  channelName,
-  connectionSource,
-  createListener,
-  type ListenerOptions,
-  type ListenerState,
-} from '../../src/index.ts'
+import { describe, expect, it } from 'vitest'
+import { channelName, connectionSource } from '../../src/index.ts'
+import { applicationName, recordListeners } from './recorded-listener.ts'
 
 const database = useDatabase()
-const applicationName = 'pg-session listener'
-
-/** A listener that remembers everything; closed after the test. */
-const opened: { close(): Promise<void> }[] = []
-const listen = (options: Partial<ListenerOptions> & { url?: string } = {}) => {
-  const heard: [string, string][] = []
-  const resyncs: { gapMs: number; first: boolean }[] = []
-  const states: ListenerState[] = []
-  const logged: string[] = []
-  const log = (_fields: object, message: string): void => void logged.push(message)
-  const listener = createListener({
-    source: connectionSource({ connectionString: options.url ?? database.url }, 'test'),
-    applicationName,
-    onNotification: (channel, payload) => heard.push([channel, payload]),
-    onResync: (event) => resyncs.push(event),
-    onStateChange: (state) => states.push(state),
-    logger: { debug: log, info: log, warn: log, error: log },
-    ...options,
-  })
-  opened.push(listener)
-  return { listener, heard, resyncs, states, logged }
-}
-afterEach(async () => {
-  await Promise.all(opened.splice(0).map((one) => one.close()))
-})
+const listen = recordListeners(database)
 const notify = (channel: string, payload: string) =>
   database.pool().query('SELECT pg_notify($1, $2)', [channel, payload])
 const listeners = () => backendsNamed(database.pool(), applicationName)
@@ -133,52 +104,6 @@ describe('when the connection is lost', () => {
     expect(listener.state.status).toBe('listening')
   })
 
-  // pg-listen: "paranoid checking" waits for ever for its answer.
-  it('notices a half-open socket', async () => {
-    await using proxy = await tcpProxy(database.url)
-    const { listener, heard, resyncs } = listen({ url: proxy.url(database.url), detectMs: 600 })
-    const bare = pgListen.default(
-      { connectionString: proxy.url(database.url), application_name: 'bare' },
-      { paranoidChecking: 50, parse: (payload) => payload },
-    )
-    let reconnects = 0
-    bare.events.on('reconnect', () => {
-      reconnects += 1
-    })
-    await bare.connect()
-    await bare.listenTo('orders')
-    await listener.listen('orders')
-    proxy.halfOpen()
-    await eventually(() => resyncs.length === 2)
-    await notify('orders', 'after')
-    await eventually(() => heard.length === 1)
-    expect(reconnects).toBe(0)
-    proxy.cut()
-    await bare.close().catch(() => {})
-    await eventually(async () => (await backendsNamed(database.pool(), 'bare')).length === 0)
-  })
-
-  // pg-listen: emits an error after three seconds and stays deaf.
-  it('goes on trying for longer than three seconds', async () => {
-    await using proxy = await tcpProxy(database.url)
-    const { listener, resyncs } = listen({ url: proxy.url(database.url) })
-    await listener.listen('orders')
-    const bare = pgListen.default({ connectionString: proxy.url(database.url), application_name: 'bare' })
-    let gaveUp = false
-    bare.events.on('error', () => {
-      gaveUp = true
-    })
-    await bare.connect()
-    proxy.refuse()
-    proxy.cut()
-    await eventually(() => gaveUp, { deadlineMs: 8_000 })
-    expect(listener.state.status).toBe('connecting')
-    proxy.heal()
-    await eventually(() => resyncs.length === 2, { deadlineMs: 15_000 })
-    expect(await backendsNamed(database.pool(), 'bare')).toHaveLength(0)
-  })
-
-  // pg-listen: a client that failed to connect is never ended.
   it('leaves no socket of a failed attempt open', async () => {
     await using proxy = await tcpProxy(database.url)
     const { listener, states } = listen({ url: proxy.url(database.url), detectMs: 300 })
@@ -190,20 +115,6 @@ describe('when the connection is lost', () => {
     proxy.heal()
     await eventually(() => proxy.open === 0)
     expect(await listeners()).toHaveLength(0)
-  })
-
-  // pg-listen: a drop while it subscribes again is ignored, and it reports "connected" or nothing.
-  it('survives a second loss while it subscribes again', async () => {
-    await using proxy = await tcpProxy(database.url)
-    const { listener, heard, resyncs } = listen({ url: proxy.url(database.url) })
-    await listener.listen('orders')
-    const swallowed = proxy.swallowNextReply({ matching: 'LISTEN orders', after: 'cut' })
-    await terminateBackend(database.pool(), { applicationName })
-    await swallowed
-    await eventually(() => resyncs.length === 2)
-    await notify('orders', 'after')
-    await eventually(() => heard.length === 1)
-    expect(listener.state.status).toBe('listening')
   })
 
   // A server that lost the subscription (DISCARD ALL of a pooler, a restart of something in between) says nothing.
@@ -223,26 +134,36 @@ describe('when the connection is lost', () => {
   })
 })
 
-describe('calls', () => {
-  // pg-listen: a second listenTo resolves at once, before the first took effect.
-  it('resolve only when LISTEN took effect, the second as the first', async () => {
+describe('a connection that is lost as soon as it listens', () => {
+  it('is tried again more and more slowly', async () => {
     await using proxy = await tcpProxy(database.url)
-    const { listener } = listen({ url: proxy.url(database.url) })
-    await listener.listen('first')
-    proxy.blackHole('to-client')
-    let done = 0
-    const count = (): void => {
-      done += 1
-    }
-    const both = [listener.listen('orders').then(count), listener.listen('orders').then(count)]
-    await eventually(async () => (await backendsNamed(database.pool(), applicationName)).length === 1)
-    expect(done).toBe(0)
-    proxy.heal()
-    await Promise.all(both)
-    expect(done).toBe(2)
+    const { listener, states } = listen({
+      url: proxy.url(database.url),
+      onStateChange: (state) => {
+        states.push(state)
+        if (state.status === 'listening') proxy.cut()
+      },
+    })
+    const startedAt = monotonicNow()
+    await listener.listen('orders')
+    await eventually(() => states.filter(({ status }) => status === 'listening').length === 5, { deadlineMs: 30_000 })
+    // At least a fifth of 200, 400, 800 and 1,600 ms.
+    expect(monotonicNow() - startedAt).toBeGreaterThan(600)
+    const attempts = states.flatMap((state) => (state.status === 'connecting' ? [state.attempt] : []))
+    expect(attempts.slice(0, 5)).toEqual([1, 2, 3, 4, 5])
+  })
+})
+
+describe('calls', () => {
+  it('take effect in the order in which they were made', async () => {
+    const { listener, heard } = listen()
+    await listener.listen('orders')
+    // The first keeps the line busy, so that the others wait for their turn.
+    await Promise.all([listener.listen('others'), listener.unlisten('orders'), listener.listen('orders')])
+    await notify('orders', 'here')
+    await eventually(() => heard.length === 1)
   })
 
-  // pg-listen: what a handler throws escapes into the driver, where it breaks the parsing of what comes behind.
   it('survive callbacks that throw', async () => {
     const seen: string[] = []
     const { listener, logged } = listen({
@@ -278,7 +199,6 @@ describe('calls', () => {
 })
 
 describe('closing', () => {
-  // pg-listen: close() during a reconnect ends the old client, and the new one stays for good.
   it('while it connects leaves no session', async () => {
     await using proxy = await tcpProxy(database.url)
     const { listener, states } = listen({ url: proxy.url(database.url) })
@@ -308,6 +228,40 @@ describe('closing', () => {
     await eventually(async () => (await listeners()).length === 0)
   })
 
+  it.each([
+    ['is introduced', 'pg_backend_pid'],
+    ['begins to probe itself', 'LISTEN coordination_probe'],
+    ['waits for the answer to its probe', 'pg_notify'],
+    ['ends its probe', 'UNLISTEN coordination_probe'],
+    ['subscribes', 'LISTEN orders'],
+  ])('while it %s ends the connection, although nothing comes', async (_stage, matching) => {
+    await using proxy = await tcpProxy(database.url)
+    const { listener } = listen({ url: proxy.url(database.url), detectMs: 50_000 })
+    const outcome = expect(listener.listen('orders')).rejects.toMatchObject({ code: 'CLOSED' })
+    await proxy.swallowNextReply({ matching, after: 'hang' })
+    await listener.close()
+    await outcome
+    await eventually(() => proxy.open === 0)
+  })
+
+  it('while it prepares the connection does not wait for that', async () => {
+    let prepared = 0
+    const { listener } = listen({
+      onConnected: () => {
+        prepared += 1
+        return new Promise(() => {})
+      },
+    })
+    const outcome = expect(listener.listen('orders')).rejects.toMatchObject({ code: 'CLOSED' })
+    await eventually(() => prepared === 1)
+    // A loss is not waited out either.
+    await terminateBackend(database.pool(), { applicationName })
+    await eventually(() => prepared === 2)
+    await listener.close()
+    await outcome
+    expect(await listeners()).toHaveLength(0)
+  })
+
   it('ends what waits, whatever it waits for', async () => {
     const unreachable = listen({ url: 'postgres://127.0.0.1:1/none' })
     const stuck = listen({ source: connectionSource({ connection: () => new Promise(() => {}) }, 'test') })
@@ -330,28 +284,38 @@ describe('closing', () => {
   })
 })
 
-describeWith('pgbouncer', 'behind a pooler', () => {
-  it('that hands the session on after each transaction, it refuses instead of hearing nothing', async () => {
-    await using pooler = await pgbouncer({ url: database.url, mode: 'transaction' })
-    const bare = pgListen.default({ connectionString: pooler.url(database.url) }, { parse: (payload) => payload })
-    let barelyHeard = 0
-    bare.notifications.on('orders', () => {
-      barelyHeard += 1
+describe('a server that takes LISTEN and NOTIFY and delivers nothing', () => {
+  const deaf = async (): Promise<string> => {
+    const client = await database.client()
+    await client.query(`
+      CREATE SCHEMA IF NOT EXISTS deaf;
+      CREATE OR REPLACE FUNCTION deaf.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''`)
+    await client.end()
+    return `${database.url}?options=${encodeURIComponent('-c search_path=deaf,pg_catalog')}`
+  }
+
+  it('is refused', async () => {
+    const { listener, states } = listen({ url: await deaf(), detectMs: 1_000 })
+    await expect(listener.listen('orders')).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('delivered nothing within 1000 ms'),
     })
-    await bare.connect()
-    await bare.listenTo('orders')
-    const { listener, states } = listen({ url: pooler.url(database.url) })
-    await expect(listener.listen('orders')).rejects.toMatchObject({ code: 'POOLER_DETECTED' })
-    expect(states.at(-1)).toMatchObject({ status: 'refused', error: { code: 'POOLER_DETECTED' } })
-    await expect(listener.listen('others')).rejects.toMatchObject({ code: 'POOLER_DETECTED' })
-    const sound = listen()
-    await sound.listener.listen('orders')
-    await notify('orders', '')
-    await eventually(() => sound.heard.length === 1)
-    expect(barelyHeard).toBe(0)
-    await bare.close()
+    expect(states.at(-1)?.status).toBe('refused')
+    await eventually(async () => (await listeners()).length === 0)
   })
 
+  it('does not keep a listener that is closed while it waits to hear of itself', async () => {
+    const { listener } = listen({ url: await deaf(), detectMs: 50_000 })
+    const outcome = expect(listener.listen('orders')).rejects.toMatchObject({ code: 'CLOSED' })
+    const probing = `SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'idle' AND query LIKE '%pg_notify%'`
+    await eventually(async () => (await database.pool().query(probing, [applicationName])).rowCount === 1)
+    await listener.close()
+    await outcome
+    await eventually(async () => (await listeners()).length === 0)
+  })
+})
+
+describeWith('pgbouncer', 'behind a pooler', () => {
   it('that pins sessions, it listens when told so', async () => {
     await using pooler = await pgbouncer({ url: database.url, mode: 'session' })
     const { listener, heard } = listen({ url: pooler.url(database.url), pooler: 'session' })

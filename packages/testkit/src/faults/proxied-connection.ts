@@ -6,7 +6,7 @@ import { Pipe, type PipeFaults } from './pipe.ts'
 export interface SwallowRequest {
   /** The bytes that a client sent last; the reply to the first match is swallowed. */
   readonly matches: (sent: string) => boolean
-  readonly after: 'cut' | 'hang'
+  readonly after: 'cut' | 'end' | 'hang'
   readonly done: () => void
 }
 
@@ -76,6 +76,7 @@ export class ProxiedConnection {
     if (ready < 0) return
     this.#swallow = null
     if (request.after === 'cut') this.cut()
+    else if (request.after === 'end') this.#end()
     else if (ready < piece.length) this.toClient.push(piece.subarray(ready))
     request.done()
   }
@@ -89,6 +90,14 @@ export class ProxiedConnection {
   goDeaf(): void {
     this.toServer.swallow()
     this.toClient.swallow()
+  }
+
+  /** Both sides see an orderly end. */
+  #end(): void {
+    this.toServer.destroy()
+    this.toClient.destroy()
+    this.#client.end()
+    this.#server.end()
   }
 
   /** The server's and the client's system see a reset. */

@@ -8,8 +8,13 @@ export type Direction = 'to-server' | 'to-client' | 'both'
 export interface SwallowOptions {
   /** Only the reply to what contains this text (a statement's name or SQL). @default any */
   matching?: string | undefined
-  /** `cut`: the connection is reset in place of the reply; `hang`: nothing comes, the connection stays. @default 'cut' */
-  after?: 'cut' | 'hang' | undefined
+  /**
+   * What comes in place of the reply. `cut`: a reset; `end`: an orderly end (FIN), as a load balancer gives; `hang`:
+   * nothing, the connection stays.
+   *
+   * @default 'cut'
+   */
+  after?: 'cut' | 'end' | 'hang' | undefined
 }
 
 /** A line to a server that can be made bad. Faults hold for open connections and for new ones until `heal()`. */
