@@ -57,7 +57,7 @@ export interface LeaderInput<DB> extends AsyncDisposable {
   lag(): Promise<Lag>
   /**
    * Asks the leader, whichever replica it is, to hand parked events to its handler again, in order; resolves when it has
-   * tried all of them.
+   * tried all of them. What only waited behind one that succeeds is handed over after it, and not counted.
    */
   replayParked(filter?: {
     location?: string | undefined
@@ -92,7 +92,7 @@ export interface LeaderInput<DB> extends AsyncDisposable {
 export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInput<DB> {
   const options = { ...resolveOptions(given), logger: given.logger }
   const applicationName = `leader-input/${options.name}`.slice(0, 63)
-  const conns = connections({ pool: given.pool, connectionString: given.connectionString }, applicationName)
+  const conns = connections(given, applicationName)
   const log = logStatements(options.schema)
   const capture = captureStatements(options.schema)
   const parking = parkStatements(options.schema)

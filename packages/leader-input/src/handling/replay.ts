@@ -12,24 +12,29 @@ interface Parked {
   readonly replay: boolean
   readonly change: LoggedChange
   readonly keySuffix: string
+  /** It did not fail itself: an event before it on one of its keys did. */
+  readonly onlyWaits: boolean
 }
 
 /**
  * Hands over the parked events that somebody asked for, in order, under this leader's epoch, each in a transaction of its
- * own. One that fails again stays, and so does everything behind it on the same keys.
+ * own. One that fails again stays, and so does everything behind it on the same keys. What only waited behind one that
+ * succeeds goes with it, also what was parked after it was asked for: a key that changes all the time would never be free.
  */
 export async function replayParked<DB>(term: Term<DB>): Promise<void> {
   const { options, parking } = term
   const heldBack = new BlockedKeys()
+  const freed = new BlockedKeys()
   let after = '0'
   while (!term.isOver) {
     const connection = await term.connection()
     const rows = await connection.rows(parking.parkedAfter, [options.name, after, pageSize])
-    for (const { rowId, replay, change, keySuffix } of rows.map(parkedRow)) {
+    for (const { rowId, replay, change, keySuffix, onlyWaits } of rows.map(parkedRow)) {
       after = rowId
       if (term.isOver) return
       const event = term.eventOf(change, keySuffix)
-      if (replay && event !== null && !heldBack.blocks(change)) {
+      const isWanted = replay || (onlyWaits && freed.blocks(change))
+      if (isWanted && event !== null && !heldBack.blocks(change)) {
         try {
           const own = await commitBatch(await term.batchContext(), {
             events: [event],
@@ -38,6 +43,7 @@ export async function replayParked<DB>(term: Term<DB>): Promise<void> {
             to: null,
             unpark: [rowId],
           })
+          freed.block(change)
           if (own !== null) term.advance({ ...term.cursor, ownXids: [...term.cursor.ownXids, own] })
           continue
         } catch (error) {
@@ -56,5 +62,11 @@ export async function replayParked<DB>(term: Term<DB>): Promise<void> {
 }
 
 function parkedRow(row: readonly unknown[]): Parked {
-  return { change: loggedChange(row), rowId: String(row[9]), replay: row[10] === 'true', keySuffix: String(row[11]) }
+  return {
+    change: loggedChange(row),
+    rowId: String(row[9]),
+    replay: row[10] === 'true',
+    keySuffix: String(row[11]),
+    onlyWaits: row[12] === 'true',
+  }
 }

@@ -37,7 +37,8 @@ export function parkStatements(schema: string): ParkStatements {
       name: 'input_parked_after',
       text: `
         SELECT seq::text, xid::text, relation, operation, key::text, old_key::text, before::text, after::text,
-               (extract(epoch FROM at) * 1000000)::bigint::text, id::text, replay::text, key_suffix
+               (extract(epoch FROM at) * 1000000)::bigint::text, id::text, replay::text, key_suffix,
+               (reason IS NULL)::text
           FROM ${at}.parked_changes WHERE input = $1 AND id > $2 ORDER BY parked_changes.id LIMIT $3`,
     },
     unpark: {

@@ -139,6 +139,28 @@ describe('park', () => {
     expect((await pool.query('SELECT count(*)::int AS n FROM coordination.parked_changes')).rows).toEqual([{ n: 0 }])
   })
 
+  it('hands over what only waits behind an event that is replayed, also what was parked after that was asked for', async () => {
+    await using input = shopInput(pool, { name: `behind${number}`, maxAttempts: 1, onFailure: 'park' })
+    await input.install()
+    let broken = true
+    const stop = start(input, (events) => {
+      if (broken && events.some(({ operation }) => operation === 'create')) throw new Error('no creates')
+    })
+    await insert(1, 2)
+    await pool.query('UPDATE orders SET cents = 2 WHERE id = 1')
+    await pool.query('UPDATE orders SET cents = 3 WHERE id = 1')
+    await eventually(async () => (await input.lag()).events === 0)
+    expect(await input.lag()).toMatchObject({ parkedKeys: 2 })
+    broken = false
+    // The first alone is asked for; the updates of its key wait for nothing else, the other key has failed by itself.
+    expect(await input.replayParked({ limit: 1 })).toEqual({ replayed: 1, stillParked: 0 })
+    await eventually(async () => (await input.lag()).parkedKeys === 1)
+    expect(await effects()).toEqual(['create 1', 'update 1', 'update 1'])
+    await pool.query('UPDATE orders SET cents = 4 WHERE id = 1')
+    await eventually(async () => (await effects()).length === 4)
+    await stop()
+  })
+
   it('parks a truncate behind a parked key, and the whole table behind the truncate', async () => {
     await using input = shopInput(pool, { name: `trunc${number}`, maxAttempts: 1, onFailure: 'park' })
     await input.install()
