@@ -59,10 +59,12 @@ CREATE TABLE :"schema".node_beats (
   ttl_ms      integer     NOT NULL,
   beat        integer     NOT NULL DEFAULT 0,
   marker      bigint,
+  backend     integer,
   PRIMARY KEY (cluster, id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE :"schema".node_beats IS 'When each member was last heard of; a member without a row has been let go';
 COMMENT ON COLUMN :"schema".node_beats.marker IS 'Advisory lock that the node''s listener connection holds, if it has one';
+COMMENT ON COLUMN :"schema".node_beats.backend IS 'Process of the server that took the last beat';
 
 CREATE TABLE :"schema".cluster_sweepers (
   cluster     text        PRIMARY KEY,

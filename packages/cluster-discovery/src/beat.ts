@@ -29,6 +29,8 @@ export interface HeartbeatOptions {
   readonly onFailure: (error: unknown) => void
 }
 
+/** After a beat that failed the next one comes after this, then twice as much, up to the heartbeat. Milliseconds. */
+const firstRetryMs = 25
 /** A beat may take so long; the next ones go out meanwhile. */
 const patience = 0.75
 const overlap = 3
@@ -37,6 +39,7 @@ const overlap = 3
 export class Heartbeat {
   readonly #options: HeartbeatOptions
   #cadence: Cadence | null = null
+  #failures = 0
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
@@ -87,9 +90,22 @@ export class Heartbeat {
           return heard
         },
       )
+      this.#failures = 0
       await onAnswer({ self, answer, startedAt, known: knownAtStart })
     } catch (error) {
       onFailure(error)
+      this.#retry()
     }
+  }
+
+  /**
+   * A node that lost all its connections has to beat before the second look at its marker, and the beat that it sends at once
+   * may have been given a connection of the pool that was dead already.
+   */
+  #retry(): void {
+    const { heartbeatMs, random } = this.#options
+    const pauseMs = Math.min(firstRetryMs * 2 ** Math.min(this.#failures, 16), heartbeatMs)
+    this.#failures += 1
+    this.#cadence?.soon(pauseMs * (0.5 + random()))
   }
 }

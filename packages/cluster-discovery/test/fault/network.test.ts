@@ -142,6 +142,32 @@ describe('a connection that breaks while the node lives', () => {
     await cluster.check()
   })
 
+  it('is no crash either when the node does not know that its listener is gone, as on a half-open line', async () => {
+    await using line = await tcpProxy(database.url)
+    await using cluster = newCluster()
+    await cluster.join('a')
+    // Its beats are further apart than the two looks at its marker.
+    const slowly = { heartbeatMs: 2_000, ttlMs: 6_000 }
+    const b = await cluster.join('b', { connectionString: line.url(database.url), ...slowly })
+    await cluster.agree(['a', 'b'])
+    await cluster.settle()
+    const [port] = line.serverPorts
+    line.halfOpen()
+    const lastBeat = await nextBeat(cluster.name, 'b')
+    const { rowCount } = await pool.query(
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port = $1',
+      [port],
+    )
+    expect(rowCount).toBe(1)
+    expect(await nextBeat(cluster.name, 'b', lastBeat)).not.toBe(lastBeat)
+    expect(cluster.downs()).toEqual([])
+    // That beat has found the marker free and does not name it any more.
+    expect((await beatOf(cluster.name, 'b'))?.marker).toBeNull()
+    expect(b.self.state).toBe('up')
+    line.cut()
+    await cluster.check()
+  })
+
   it('is noticed on a half-open socket, which says nothing', async () => {
     await using cluster = newCluster()
     await using proxy = await tcpProxy(database.url)
@@ -157,6 +183,23 @@ describe('a connection that breaks while the node lives', () => {
     await c.leave()
     expect(cluster.downs().filter((down) => !down.startsWith('b'))).toEqual([])
     await until(() => b.self.state === 'up', 10_000, 'b to be a member')
+  })
+})
+
+describe('a beat that failed', () => {
+  it('is repeated at once, not after a heartbeat', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    const connectionString = proxy.url(database.url)
+    const itsPool = database.pool({ connectionString, max: 2 })
+    const slowly = { heartbeatMs: 2_000, ttlMs: 6_000 }
+    const node = await cluster.join('a', { pool: itsPool, listen: false, ...slowly })
+    proxy.refuse()
+    proxy.cut()
+    await until(() => !node.isConnected, 5_000, 'a beat to fail')
+    proxy.heal()
+    await until(() => node.isConnected, 1_500, 'another beat, sooner than the heartbeat would bring one')
+    await cluster.check()
   })
 })
 
@@ -179,6 +222,21 @@ describe('a slow database', () => {
     await cluster.check()
   })
 })
+
+const beatOf = async (cluster: string, id: string): Promise<{ at: string; marker: string | null } | undefined> => {
+  const { rows } = await pool.query<{ at: string; marker: string | null }>(
+    'SELECT at::text, marker::text FROM coordination.node_beats WHERE cluster = $1 AND id = $2',
+    [cluster, id],
+  )
+  return rows[0]
+}
+
+/** Resolves right after a beat; undefined when the node was let go. */
+const nextBeat = async (cluster: string, id: string, after?: string): Promise<string | undefined> => {
+  const before = after ?? (await beatOf(cluster, id))?.at
+  await eventually(async () => (await beatOf(cluster, id))?.at !== before, { deadlineMs: 10_000, what: 'a beat' })
+  return (await beatOf(cluster, id))?.at
+}
 
 const sweeperOf = async (cluster: string): Promise<string | undefined> => {
   const { rows } = await pool.query<{ id: string }>('SELECT id FROM coordination.cluster_sweepers WHERE cluster = $1', [

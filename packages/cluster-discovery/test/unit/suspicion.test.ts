@@ -105,7 +105,7 @@ describe('a mass death', () => {
 
 describe('the time between two looks at a lost marker', () => {
   it.each([
-    [1, 600],
+    [1, 300],
     [75, 750],
     [5_000, 1_000],
   ])('with round trips of %d ms is %d ms', (roundTripMs, waitMs) => expect(confirmMs(roundTripMs)).toBe(waitMs))
