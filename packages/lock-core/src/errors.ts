@@ -58,15 +58,20 @@ export function hasErrorCode<C extends ErrorCode>(error: unknown, code: C): erro
   return error instanceof Error && 'code' in error && error.code === code && 'retryable' in error
 }
 
-/** `waitTimeoutMs` passed before the lock was granted. Nothing is held. */
+function limitOf(waitTimeoutMs: number): string {
+  return waitTimeoutMs === Number.POSITIVE_INFINITY ? `the database's own limit (lock_timeout)` : `${waitTimeoutMs} ms`
+}
+
+/** `waitTimeoutMs` passed before the lock was granted, or a limit that the database itself sets. Nothing is held. */
 export class LockTimeoutError extends CoordinationError {
   readonly key: string
+  /** Infinity when it was the database that set a limit. */
   readonly waitTimeoutMs: number
 
   constructor(fields: { key: string; waitTimeoutMs: number }, options: CoordinationErrorOptions = {}) {
     super(
       'LOCK_TIMEOUT',
-      `lock ${quote(fields.key)} was not granted within ${fields.waitTimeoutMs} ms: another holder or earlier waiters have it; wait longer, or see status() for the holder`,
+      `lock ${quote(fields.key)} was not granted within ${limitOf(fields.waitTimeoutMs)}: another holder or earlier waiters have it; wait longer, or see status() for the holder`,
       { retryable: true, ...options },
     )
     this.key = fields.key

@@ -7,7 +7,7 @@ import type { Locker } from './locker.ts'
 
 const callback = z.custom<() => void>((value) => typeof value === 'function', 'expected a function').optional()
 
-const schema = z.object({
+const schema = z.strictObject({
   locker: z.custom<Locker>((value) => typeof value === 'object' && value !== null, 'expected a Locker'),
   key: z.string(),
   candidate: z.string().optional(),
@@ -17,6 +17,8 @@ const schema = z.object({
   elected: callback,
   demoted: callback,
   onError: callback,
+  logger: z.unknown().optional(),
+  policy: z.unknown().optional(),
 })
 
 /**

@@ -141,7 +141,10 @@ export interface Locker extends AsyncDisposable {
    * @throws {ClosedError} when the locker was closed
    */
   acquire(key: string, options?: AcquireOptions): Promise<Lock>
-  /** All or nothing in one statement; the locks come in the order of the keys. Present where the adapter can. */
+  /**
+   * All or nothing in one statement: one lock for each entry, in their order. Entries that are one lock (the same key twice,
+   * or two with one identity) get the same `Lock`, which is released once. Present where the adapter can.
+   */
   tryAcquireMany?(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null>
   /** Two keys with one identity are one lock. Default: the key itself. */
   identityOf?(key: string): string | bigint

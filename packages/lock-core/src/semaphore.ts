@@ -41,7 +41,7 @@ export interface Semaphore {
   withPermit<T>(fn: (permit: Permit) => T | Promise<T>, options?: Omit<AcquireOptions, 'mode'>): Promise<T>
 }
 
-const schema = z.object({
+const schema = z.strictObject({
   locker: z.custom<Locker>((value) => typeof value === 'object' && value !== null, 'expected a Locker'),
   key: z.string(),
   permits: z.int('expected an integer from 1 to 1000').min(1).max(1_000),

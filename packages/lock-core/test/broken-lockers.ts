@@ -356,6 +356,26 @@ export const mutants: readonly Mutant[] = [
     }),
   },
   {
+    fault: 'is in its own way where a key is named twice',
+    foundBy: 'a key that is named twice is one lock, which is released once',
+    says: /kept itself out/,
+    break: (sound) => ({
+      tryAcquireMany: async (keys, options) =>
+        new Set(keys).size < keys.length ? null : sound.tryAcquireMany(keys, options),
+    }),
+  },
+  {
+    fault: 'gives two locks for a key that is named twice',
+    foundBy: 'a key that is named twice is one lock, which is released once',
+    says: /two locks/,
+    break: (sound) => ({
+      async tryAcquireMany(keys, options) {
+        const locks = await sound.tryAcquireMany(keys, options)
+        return locks?.map((lock, index) => (keys.indexOf(lock.key) === index ? lock : alter(lock, {}))) ?? null
+      },
+    }),
+  },
+  {
     fault: 'accepts any key',
     foundBy: 'bad keys are refused by every call before anything happens',
     break: (sound) => ({

@@ -1,11 +1,11 @@
+import { createBatchLine } from './batch-line.ts'
+
 /** Collects operations into statements. */
 export interface Coalescer<Operation, Result> {
   /** Sends the operation with the next statement; settles with its own result. */
   submit(operation: Operation): Promise<Result>
   /** Operations that wait for a statement to leave. */
   readonly queued: number
-  /** Statements on their way. */
-  readonly inFlight: number
   /** Resolves when nothing is queued and nothing is in flight. */
   idle(): Promise<void>
 }
@@ -26,15 +26,9 @@ export interface CoalescerOptions<Operation, Result> {
   identityOf?: ((operation: Operation) => string) | undefined
 }
 
-interface Pending<Operation, Result> {
-  readonly operation: Operation
-  readonly resolve: (result: Result) => void
-  readonly reject: (error: unknown) => void
-}
-
 /**
- * Makes one statement of all operations that are issued while another statement is in flight. One operation alone goes
- * out in the same turn of the event loop, so that a single caller pays a bare round trip; a thousand callers pay two.
+ * {@link createBatchLine} with a result for each operation: makes one statement of all operations that are issued while
+ * another statement is in flight.
  *
  * @example
  * const unlocks = createCoalescer({ run: (ids: readonly bigint[]) => session.unlock(ids) })
@@ -43,63 +37,12 @@ interface Pending<Operation, Result> {
 export function createCoalescer<Operation, Result>(
   options: CoalescerOptions<Operation, Result>,
 ): Coalescer<Operation, Result> {
-  return new OneInFlight(options)
-}
-
-class OneInFlight<Operation, Result> implements Coalescer<Operation, Result> {
-  readonly #run: (batch: readonly Operation[]) => Promise<readonly Result[]>
-  readonly #maxBatch: number
-  readonly #identityOf: ((operation: Operation) => string) | undefined
-  #queue: Pending<Operation, Result>[] = []
-  #state: 'idle' | 'due' | 'running' = 'idle'
-  #idleWaiters: (() => void)[] = []
-
-  constructor(options: CoalescerOptions<Operation, Result>) {
-    this.#run = options.run
-    this.#maxBatch = options.maxBatch ?? 10_000
-    this.#identityOf = options.identityOf
-  }
-
-  get queued(): number {
-    return this.#queue.length
-  }
-
-  get inFlight(): number {
-    return this.#state === 'running' ? 1 : 0
-  }
-
-  submit(operation: Operation): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ operation, resolve, reject })
-      if (this.#state === 'idle') {
-        this.#state = 'due'
-        // A microtask, not now: callers of one Promise.all go out together, and nobody waits for a turn of the event loop.
-        queueMicrotask(this.#flush)
-      }
-    })
-  }
-
-  idle(): Promise<void> {
-    if (this.#state === 'idle') return Promise.resolve()
-    return new Promise((resolve) => this.#idleWaiters.push(resolve))
-  }
-
-  readonly #flush = (): void => {
-    const batch = this.#take()
-    if (batch.length === 0) {
-      this.#state = 'idle'
-      const waiters = this.#idleWaiters
-      this.#idleWaiters = []
-      for (const resolve of waiters) resolve()
-      return
-    }
-    this.#state = 'running'
-    void this.#send(batch).then(this.#flush)
-  }
-
-  async #send(batch: readonly Pending<Operation, Result>[]): Promise<void> {
-    try {
-      const results = await this.#run(batch.map((pending) => pending.operation))
+  const { run, maxBatch, identityOf } = options
+  const line = createBatchLine<Pending<Operation, Result>>({
+    maxBatch,
+    identityOf: identityOf === undefined ? undefined : ({ operation }) => identityOf(operation),
+    async run(batch) {
+      const results = await run(batch.map(({ operation }) => operation))
       if (results.length !== batch.length) {
         throw new TypeError(
           `a batch of ${batch.length} operations got ${results.length} results; run() owes one for each`,
@@ -107,33 +50,27 @@ class OneInFlight<Operation, Result> implements Coalescer<Operation, Result> {
       }
       let index = 0
       for (const result of results) {
-        batch[index]?.resolve(result)
+        const pending = batch[index]
+        if (pending !== undefined) pending.answer = { result }
         index += 1
       }
-    } catch (error) {
-      for (const pending of batch) pending.reject(error)
-    }
+    },
+  })
+  return {
+    async submit(operation) {
+      const pending: Pending<Operation, Result> = { operation, answer: null }
+      await line.join(pending)
+      if (pending.answer === null) throw new TypeError('an operation was sent and not answered')
+      return pending.answer.result
+    },
+    get queued() {
+      return line.queued
+    },
+    idle: () => line.idle(),
   }
+}
 
-  #take(): Pending<Operation, Result>[] {
-    if (this.#identityOf === undefined) {
-      if (this.#queue.length <= this.#maxBatch) {
-        const all = this.#queue
-        this.#queue = []
-        return all
-      }
-      return this.#queue.splice(0, this.#maxBatch)
-    }
-    const batch: Pending<Operation, Result>[] = []
-    const later: Pending<Operation, Result>[] = []
-    const taken = new Set<string>()
-    for (const pending of this.#queue) {
-      const identity = this.#identityOf(pending.operation)
-      if (batch.length < this.#maxBatch && !taken.has(identity)) batch.push(pending)
-      else later.push(pending)
-      taken.add(identity)
-    }
-    this.#queue = later
-    return batch
-  }
+interface Pending<Operation, Result> {
+  readonly operation: Operation
+  answer: { readonly result: Result } | null
 }

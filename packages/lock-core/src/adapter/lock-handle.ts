@@ -37,6 +37,12 @@ export interface LockFamily<Grant> {
    */
   readonly expiry?: 'deadline' | 'lease-expired' | undefined
   /**
+   * What it is called when the store says, on a release or a refresh, that the grant is not ours any more: `session-ended`
+   * where grants live in a session.
+   * @default 'lease-expired'
+   */
+  readonly gone?: LockLostReason | undefined
+  /**
    * Set where the store does not end grants by itself: the loss, and with it `hooks.lost`, comes at the deadline although
    * nobody looks at the lock.
    * @default false
@@ -169,7 +175,7 @@ export class LockHandle<Grant = unknown> implements Lock {
         if (!hasErrorCode(error, 'LOCK_NOT_HELD')) throw error
         // We believed in it until now and the store says otherwise: that is a loss, and its listeners must hear of it.
         this.#state = held
-        this.lose('lease-expired', error)
+        this.lose(this.#family.gone ?? 'lease-expired', error)
         throw this.#notHeld('release')
       },
     )
@@ -222,7 +228,7 @@ export class LockHandle<Grant = unknown> implements Lock {
     try {
       await traced(refreshChannel, trace, () => this.#family.hooks.refresh(this, ttlMs))
     } catch (error) {
-      if (hasErrorCode(error, 'LOCK_NOT_HELD')) this.lose('lease-expired', error)
+      if (hasErrorCode(error, 'LOCK_NOT_HELD')) this.lose(this.#family.gone ?? 'lease-expired', error)
       throw error
     }
     if (!this.isHeld()) throw this.#notHeld('refresh')

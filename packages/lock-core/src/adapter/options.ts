@@ -1,23 +1,45 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { ConfigurationError } from '../errors.ts'
 import type { AcquireOptions, LockerCapabilities, LockMode } from '../locker.ts'
+import { nearestName } from './nearest-name.ts'
 
 /**
- * Parses options at a public entry point.
+ * Parses options at a public entry point. Objects of options are `z.strictObject`: an option that does not exist is a
+ * mistyped one, and what it should have changed would go unnoticed.
  * @param where the function the caller called, such as `createTableLocker`
  * @throws {ConfigurationError} naming the option, what was expected and what was got; values of secrets are not shown
  */
 export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
   const parsed = schema.safeParse(value, { reportInput: true })
   if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
+  const { issues } = parsed.error
+  // First: a required option that is missing is mostly one that was mistyped.
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]
   const path = issue?.path.map(String) ?? []
+  if (issue?.code === 'unrecognized_keys') {
+    const [unknown = ''] = issue.keys
+    throw unknownOption([...path, unknown].join('.'), nearestName(unknown, optionsAt(schema, path)), `${where}: `)
+  }
   const option = path.length > 0 ? path.join('.') : null
   const got = issue !== undefined && 'input' in issue ? `; got ${show(issue.input, path)}` : ''
   throw new ConfigurationError(
     `${where}: ${option === null ? 'options' : `option ${option}`}: ${issue?.message ?? 'invalid'}${got}`,
     { option },
   )
+}
+
+/** The names of the options at the end of the path; none where the schema is no plain object there. */
+function optionsAt(schema: unknown, path: readonly string[]): readonly string[] {
+  let at = schema
+  while (at instanceof z.ZodOptional || at instanceof z.ZodDefault || at instanceof z.ZodNullable) at = at.unwrap()
+  if (!(at instanceof z.ZodObject)) return []
+  const [next, ...rest] = path
+  return next === undefined ? Object.keys(at.shape) : optionsAt(at.shape[next], rest)
+}
+
+function unknownOption(option: string, nearest: string | null, where = ''): ConfigurationError {
+  const hint = nearest === null ? 'remove it, or see the README for the options' : `did you mean ${nearest}?`
+  return new ConfigurationError(`${where}option ${option}: there is no such option; ${hint}`, { option })
 }
 
 /** Options of an acquire with every default filled in. */
@@ -31,6 +53,17 @@ export interface ResolvedAcquireOptions {
   readonly metadata: Readonly<Record<string, string>> | null
   readonly signal: AbortSignal | undefined
 }
+
+const acquireOptions: ReadonlySet<string> = new Set([
+  'mode',
+  'ttlMs',
+  'renew',
+  'maxHoldMs',
+  'minHoldMs',
+  'waitTimeoutMs',
+  'metadata',
+  'signal',
+] satisfies (keyof AcquireOptions)[])
 
 /**
  * Checks the options of `acquire` and `tryAcquire` and fills in the defaults. Written by hand, because it runs on every
@@ -51,6 +84,9 @@ export function checkAcquireOptions(
     metadata = null,
     signal,
   } = options ?? {}
+  for (const option in options) {
+    if (!acquireOptions.has(option)) throw unknownOption(option, nearestName(option, [...acquireOptions]))
+  }
   if (!locker.capabilities.modes.includes(mode)) fail('mode', `one of ${locker.capabilities.modes.join(', ')}`, mode)
   checkTtl(ttlMs)
   if (renew !== 'auto' && renew !== 'manual') fail('renew', "'auto' or 'manual'", renew)

@@ -71,6 +71,29 @@ export const many: Topic = {
       },
     },
     {
+      name: 'a key that is named twice is one lock, which is released once',
+      async run(bench) {
+        const [one, other] = await bench.lockers(2)
+        for (const mode of bench.capabilities.modes) {
+          const [key, between] = [bench.key(), bench.key()]
+          // Where the adapter has no attempt of its own, the set that lock-core makes of single locks.
+          const attempt =
+            one.tryAcquireMany?.([key, between, key], { mode }) ??
+            acquireMany(one, [key, between, key], { mode }).then((set) => [key, between, key].map((of) => set.get(of)))
+          const locks = await bench.soon('a key that is named twice', attempt)
+          assert(locks !== null, 'a key that is named twice kept itself out')
+          assert.deepEqual(
+            locks.map((lock) => lock?.key),
+            [key, between, key],
+          )
+          assert.equal(locks[0], locks[2], 'one key gave two locks')
+          await locks[0]?.release()
+          await (await bench.take(other, key)).release()
+          await locks[1]?.release()
+        }
+      },
+    },
+    {
       name: 'callers that name the keys in different orders do not deadlock, and exclude each other',
       async run(bench) {
         const lockers = await bench.lockers(2)

@@ -1,8 +1,9 @@
 import { hostname } from 'node:os'
+import { z } from 'zod'
 import { type Clock, systemClock } from '../adapter/clock.ts'
 import { ksuid } from '../adapter/ksuid.ts'
 import { type LockFamily, LockHandle } from '../adapter/lock-handle.ts'
-import { checkAcquireOptions, checkKey, type ResolvedAcquireOptions } from '../adapter/options.ts'
+import { checkAcquireOptions, checkKey, parseOptions, type ResolvedAcquireOptions } from '../adapter/options.ts'
 import { tracedAcquire } from '../adapter/tracing.ts'
 import { WaitLimit } from '../adapter/wait-limit.ts'
 import type { Turn } from '../adapter/wait-queue.ts'
@@ -50,17 +51,26 @@ const capabilities: LockerCapabilities = {
   lossNotice: 'before-regrant',
 }
 
+const schema = z.strictObject({
+  store: z.custom<object>((value) => typeof value === 'object' && value !== null, 'expected an object').optional(),
+  now: z.custom<() => number>((value) => typeof value === 'function', 'expected a function').optional(),
+  logger: z.unknown().optional(),
+  policy: z.unknown().optional(),
+})
+
 const stores = /* @__PURE__ */ new WeakMap<object, MemoryStore>()
 
 /**
  * Locks within one process: for tests, and for a service that runs as one replica. It keeps every promise that the other
  * lockers keep, except that it excludes nobody in other processes.
  *
+ * @throws {ConfigurationError}
  * @example
  * const locker = createMemoryLocker()
  * await withLock(locker, 'report', () => writeReport())
  */
 export function createMemoryLocker(options: MemoryLockerOptions = {}): MemoryLocker {
+  parseOptions(schema, options, 'createMemoryLocker')
   return new ProcessLocker(options)
 }
 
@@ -177,17 +187,18 @@ class ProcessLocker implements MemoryLocker {
   }
 
   #tryAll(keys: readonly string[], resolved: ResolvedAcquireOptions): Lock[] | null {
-    const turns: Turn[] = []
-    for (const key of keys) {
+    const turns = new Map<string, Turn>()
+    for (const key of new Set(keys)) {
       this.#store.sweep(key)
       const turn = this.#store.queue.tryEnter(key, resolved.mode)
       if (turn === null) {
-        for (const taken of turns) taken.leave()
+        for (const taken of turns.values()) taken.leave()
         return null
       }
-      turns.push(turn)
+      turns.set(key, turn)
     }
-    return turns.map((turn) => this.#grant(turn, resolved))
+    const locks = new Map([...turns].map(([key, turn]) => [key, this.#grant(turn, resolved)]))
+    return keys.flatMap((key) => locks.get(key) ?? [])
   }
 
   #grant(turn: Turn, resolved: ResolvedAcquireOptions): Lock {

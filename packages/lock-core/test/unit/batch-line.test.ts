@@ -1,3 +1,4 @@
+import { setImmediate as endOfTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { createBatchLine } from '../../src/adapter/index.ts'
 
@@ -24,15 +25,14 @@ describe('createBatchLine', () => {
     expect(line.isIdle).toBe(true)
     const [one, two, three] = [operation(1), operation(2), operation(3)]
     const first = Promise.all([line.join(one), line.join(two)])
-    await Promise.resolve()
+    await endOfTurn()
     expect(batches).toEqual([[1, 2]])
     const second = line.join(three)
     expect(line.isIdle).toBe(false)
     gates[0]?.resolve()
     await first
     expect([one.done, two.done, three.done]).toEqual([true, true, false])
-    await Promise.resolve()
-    await Promise.resolve()
+    await endOfTurn()
     gates[1]?.resolve()
     await second
     expect(batches).toEqual([[1, 2], [3]])
@@ -48,6 +48,8 @@ describe('createBatchLine', () => {
     await Promise.all(
       [1, 2, 3].map(async (id) => {
         await line.join(operation(id))
+        // As deep as callers of callers lie.
+        for (let promises = 0; promises < 5 * id; promises += 1) await Promise.resolve()
         await line.join(operation(id + 10))
       }),
     )

@@ -50,6 +50,17 @@ describe('LockHandle', () => {
     expect(() => signal.throwIfAborted()).toThrow(expect.objectContaining({ code: 'LOCK_LOST' }))
   })
 
+  it('that the store does not know any more is lost for the reason that fits the store', async () => {
+    for (const gone of [undefined, 'session-ended'] as const) {
+      for (const operation of ['release', 'refresh'] as const) {
+        const { lock, hooks } = setUp({}, { gone })
+        hooks[operation].mockRejectedValueOnce(new LockNotHeldError({ key: 'a', operation }))
+        await expect(lock[operation]()).rejects.toMatchObject({ code: 'LOCK_NOT_HELD' })
+        expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: gone ?? 'lease-expired' })
+      }
+    }
+  })
+
   it('a signal first read after the loss has aborted', () => {
     const { lock, clock } = setUp()
     clock.block(1_000)

@@ -62,6 +62,23 @@ describe('parseOptions', () => {
     }
   })
 
+  it('refuses an option that does not exist, and names the one that was meant', () => {
+    const strict = z.strictObject({
+      pollMs: z.number().default(900),
+      connection: z.string().optional(),
+      retention: z.strictObject({ maxRows: z.int() }).default({ maxRows: 1 }),
+    })
+    expect(messageOf(() => parseOptions(strict, { pollms: 1 }, 'createThing'))).toBe(
+      'createThing: option pollms: there is no such option; did you mean pollMs?',
+    )
+    expect(messageOf(() => parseOptions(strict, { conection: 'x' }, 'create'))).toContain('did you mean connection?')
+    expect(messageOf(() => parseOptions(strict, { retention: { maxRow: 1 } }, 'create'))).toContain(
+      'option retention.maxRow: there is no such option; did you mean maxRows?',
+    )
+    expect(messageOf(() => parseOptions(strict, { colour: 'red' }, 'create'))).not.toContain('did you mean')
+    expect(() => parseOptions(strict, { ['x'.repeat(1e7)]: 1 }, 'create')).toThrow(ConfigurationError)
+  })
+
   it('refuses what is no object at all', () => {
     for (const value of [null, 7, 'x', []])
       expect(() => parseOptions(schema, value, 'create')).toThrow(ConfigurationError)
@@ -80,6 +97,12 @@ describe('checkAcquireOptions', () => {
       metadata: null,
       signal: undefined,
     })
+  })
+
+  it('refuses an option that does not exist, and names the one that was meant', () => {
+    const mistyped: object = { waitTimeoutMS: 5 }
+    expect(messageOf(() => checkAcquireOptions(mistyped, locker))).toContain('did you mean waitTimeoutMs?')
+    expect(messageOf(() => checkAcquireOptions({ timeout: 5 } as AcquireOptions, locker))).toContain('README')
   })
 
   it.each<[string, unknown]>([
