@@ -1,5 +1,5 @@
 import type { LockHolder, LockMode, LockStatus } from '@x/lock-core'
-import type { AdvisoryLock } from './session-locks.ts'
+import type { AdvisoryLock } from './advisory-lock.ts'
 
 /** A row of pg_locks with what is known of its backend; columns as in the statements. */
 export type StatusRow = readonly [

@@ -15,7 +15,7 @@ export interface TransactionLockOptions {
 }
 
 const int32 = z.number().int().min(-2_147_483_648).max(2_147_483_647)
-const lockSchema = z.object({
+const lockSchema = z.strictObject({
   key: z.string(),
   namespace: int32.default(0),
   mode: z.enum(['exclusive', 'shared']).default('exclusive'),
@@ -32,8 +32,8 @@ const waitSchema = lockSchema.extend({
  *
  * @param executor the caller's open transaction
  * @param options.waitTimeoutMs milliseconds until LockTimeoutError; 0 is one attempt. When it passes, the transaction is
- * aborted as after any error: roll back, or to a savepoint. The caller's own lock_timeout is restored. @default whatever
- * lock_timeout is set to
+ * aborted as after any error: roll back, or to a savepoint. The caller's own lock_timeout is restored. Infinity waits for
+ * ever. @default whatever lock_timeout is set to; the `waitTimeoutMs` of the error is Infinity then
  * @throws {LockTimeoutError} @throws {DeadlockError} @throws {NotInTransactionError} @throws {ConfigurationError}
  * @example
  * await client.query('BEGIN')
@@ -54,14 +54,13 @@ export async function acquireInTransaction(
     if (!(await tryIn(transaction, id, mode))) throw new LockTimeoutError({ key, waitTimeoutMs })
     return
   }
-  const limited = waitTimeoutMs !== undefined && waitTimeoutMs !== Number.POSITIVE_INFINITY
-  const before = limited ? await swapLockTimeout(transaction, `${Math.ceil(waitTimeoutMs)}ms`) : null
+  const before = waitTimeoutMs === undefined ? null : await swapLockTimeout(transaction, lockTimeout(waitTimeoutMs))
   try {
     await transaction.query(mode === 'exclusive' ? inTransaction.lock : inTransaction.lockShared, [id])
   } catch (error) {
     // The transaction is aborted now, and with it what was set in it; so is the lock, should it have been granted.
     if (sqlStateOf(error) === '55P03' || (hasErrorCode(error, 'QUERY_FAILED') && sqlStateOf(error.cause) === '55P03')) {
-      throw new LockTimeoutError({ key, waitTimeoutMs: waitTimeoutMs ?? Number.NaN }, { cause: error })
+      throw new LockTimeoutError({ key, waitTimeoutMs: waitTimeoutMs ?? Number.POSITIVE_INFINITY }, { cause: error })
     }
     throw error
   }
@@ -93,6 +92,11 @@ async function tryIn(transaction: Executor, id: string, mode: LockMode): Promise
   const text = mode === 'exclusive' ? inTransaction.try : inTransaction.tryShared
   const [row] = await transaction.query<{ ok: boolean }>(text, [id])
   return row?.ok === true
+}
+
+/** lock_timeout takes 0 for no limit. */
+function lockTimeout(waitTimeoutMs: number): string {
+  return waitTimeoutMs === Number.POSITIVE_INFINITY ? '0' : `${Math.ceil(waitTimeoutMs)}ms`
 }
 
 async function swapLockTimeout(transaction: Executor, value: string): Promise<string | null> {

@@ -48,6 +48,7 @@ export class Bell {
 
   #open(): void {
     clearTimeout(this.#idle)
+    this.#listener?.keepProcess(true)
     if (this.#listener !== null || this.#closed) return
     const listener = createListener({
       ...this.#options,
@@ -71,6 +72,7 @@ export class Bell {
   #closeWhenIdle(): void {
     clearTimeout(this.#idle)
     if (this.#closed) return
+    this.#listener?.keepProcess(false)
     this.#idle = setTimeout(() => {
       const listener = this.#listener
       this.#listener = null

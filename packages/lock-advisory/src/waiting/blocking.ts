@@ -2,6 +2,8 @@ import { hasErrorCode } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import type { SessionLocks } from '../session-locks.ts'
 import { cancelBackend, livingBackends, ping } from '../statements.ts'
+import { Alarm } from './alarm.ts'
+import { outlast } from './outlast.ts'
 import type { Seats } from './seats.ts'
 import type { Granted, Wait, Waiting, WaitingContext } from './waiting.ts'
 
@@ -31,8 +33,14 @@ export class Blocking implements Waiting {
   }
 
   async wait(wait: Wait): Promise<Granted | null> {
+    using alarm = new Alarm(wait.limit)
+    return await outlast(wait.limit, alarm, (reached) => this.#waitOnSeats(wait, reached))
+  }
+
+  async #waitOnSeats(wait: Wait, reached: () => void): Promise<Granted | null> {
     while (wait.limit.over() === undefined) {
       const seat = await this.#seats.take()
+      reached()
       if (seat === null) return this.#fallback.wait(wait)
       // It may have taken a while to connect, and nobody would tell us of an end that has come already.
       if (wait.limit.over() !== undefined) {

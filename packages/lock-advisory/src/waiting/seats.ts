@@ -52,6 +52,7 @@ export class Seats {
       this.#seats.delete(seat)
       return
     }
+    seat.rest()
     const timer = setTimeout(() => {
       this.#seats.delete(seat)
       void seat.close()

@@ -1,10 +1,11 @@
-import { hasErrorCode } from '@x/lock-core'
 import type { Outcome } from '../batch.ts'
 import type { SharedMemoryBudget } from '../memory-budget.ts'
-import { type SessionLocks, tryStep } from '../session-locks.ts'
+import type { SessionLocks } from '../session-locks.ts'
+import { tryStep } from '../session-operations.ts'
 import { step } from '../statements.ts'
 import { Alarm } from './alarm.ts'
 import type { Bell } from './bell.ts'
+import { outlast } from './outlast.ts'
 import type { Granted, Wait, Waiting, WaitingContext } from './waiting.ts'
 
 /** How often an announcement that met a releaser's probe is repeated at once, before the next look at `pollMs`. */
@@ -12,8 +13,6 @@ const quickRepeats = 10
 
 /** Milliseconds over which the processes that one release has woken spread their tries. */
 const spreadMs = 1
-
-const longestBackoffMs = 5_000
 
 /**
  * Waits by sleeping between tries (`notify` with a bell, `poll` without). The order is what loses no wake-up: interest is
@@ -42,22 +41,12 @@ export class Sleeping implements Waiting {
     // Interest takes a slot of the server's lock table as well. Without room for it the poll is all there is.
     const announces = this.#budget.tryTake()
     try {
-      for (let failures = 0; wait.limit.over() === undefined; ) {
-        try {
-          const session = await this.#context.session()
-          this.#alarms.set(alarm, session)
-          failures = 0
-          return await this.#waitIn(session, wait, alarm, announces)
-        } catch (error) {
-          // Who has waited already goes on waiting through a restart of the server.
-          if (!hasErrorCode(error, 'CONNECTION') && !hasErrorCode(error, 'CLOSED')) throw error
-          if (wait.limit.over() !== undefined) break
-          failures += 1
-          alarm.clear()
-          await alarm.sleep(Math.min(50 * 2 ** failures, longestBackoffMs) * (0.5 + Math.random() / 2))
-        }
-      }
-      return null
+      return await outlast(wait.limit, alarm, async (reached) => {
+        const session = await this.#context.session()
+        this.#alarms.set(alarm, session)
+        reached()
+        return this.#waitIn(session, wait, alarm, announces)
+      })
     } finally {
       this.#alarms.delete(alarm)
       if (announces) this.#budget.give()
@@ -98,7 +87,7 @@ export class Sleeping implements Waiting {
     }
   }
 
-  /** One statement: the announcements that are still missing, then the try. */
+  /** The announcements that are still missing, then the try: in one statement, unless a policy has a say in tries alone. */
   async #announceAndTry(
     session: SessionLocks,
     wait: Wait,
@@ -110,6 +99,7 @@ export class Sleeping implements Waiting {
       .map(async (id) => {
         if ((await session.submit(step.announce, id)) !== null) announced.add(id)
       })
+    if (!session.keepsOrder) await Promise.all(announcements)
     const [outcome] = await Promise.all([session.submit(tryStep(wait.mode), wait.id), ...announcements])
     return outcome
   }

@@ -170,6 +170,24 @@ describe('several keys', () => {
     await Promise.all((locks ?? []).map((lock) => lock.release()))
   })
 
+  it('may be given up on while the statement is on its way: nobody is kept out by what it brings', async () => {
+    const [holder, locker] = [createLocker(), createLocker()]
+    await locker.ping()
+    for (const taken of [true, false]) {
+      const other = taken ? await holder.acquire('left/b') : null
+      const controller = new AbortController()
+      const given = locker.tryAcquireMany(['left/a', 'left/b', 'left/a'], { signal: controller.signal })
+      controller.abort()
+      await expect(given).rejects.toBe(controller.signal.reason)
+      await other?.release()
+      for (const of of [locker, holder]) {
+        const locks = await of.tryAcquireMany(['left/a', 'left/b'])
+        expect(locks).not.toBe(null)
+        await Promise.all((locks ?? []).map((lock) => lock.release()))
+      }
+    }
+  })
+
   it('acquireMany waits for them without deadlock in whatever order they are named', async () => {
     const [one, two] = [createLocker(), createLocker()]
     for (let round = 0; round < 10; round += 1) {

@@ -1,4 +1,5 @@
 import { lockId } from '@x/lock-core'
+import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { CamelCasePlugin, Kysely, PostgresDialect } from 'kysely'
 import type { Client } from 'pg'
@@ -55,6 +56,39 @@ describe('a lock in the caller’s transaction', () => {
     await lock.release()
     await acquireInTransaction(one, { key: 'key', waitTimeoutMs: 30 })
     await one.query('COMMIT')
+  })
+
+  it('without a timeout of its own keeps to the caller’s lock_timeout, and says so; with Infinity it does not', async () => {
+    const lock = await createLocker().acquire('key')
+    await one.query(`SET lock_timeout = '40ms'`)
+    await one.query('BEGIN')
+    await expect(acquireInTransaction(one, { key: 'key' })).rejects.toMatchObject({
+      code: 'LOCK_TIMEOUT',
+      waitTimeoutMs: Number.POSITIVE_INFINITY,
+      message: expect.stringContaining('lock_timeout'),
+    })
+    await one.query('ROLLBACK')
+    await one.query('BEGIN')
+    const patient = acquireInTransaction(one, { key: 'key', waitTimeoutMs: Number.POSITIVE_INFINITY })
+    const { rows } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+    await eventually(async () => {
+      const waiting = await other.query('SELECT FROM pg_locks WHERE NOT granted AND pid <> $1', [rows[0]?.pid])
+      return waiting.rowCount === 1
+    })
+    // Twice its lock_timeout, for which nothing must happen.
+    await new Promise((resolve) => setTimeout(resolve, 80))
+    await lock.release()
+    await patient
+    expect(await one.query('SHOW lock_timeout')).toMatchObject({ rows: [{ lock_timeout: '40ms' }] })
+    await one.query('COMMIT')
+  })
+
+  it('refuses an option that does not exist', async () => {
+    const mistyped: object = { key: 'key', waitTimeout: 5 }
+    await expect(acquireInTransaction(one, { key: 'key', ...mistyped })).rejects.toMatchObject({
+      code: 'INVALID_OPTIONS',
+      message: expect.stringContaining('did you mean waitTimeoutMs?'),
+    })
   })
 
   it.each(['0', '1500ms', '5s', '1min', '2h', '1d', '77'])('restores a lock_timeout of %s', async (value) => {

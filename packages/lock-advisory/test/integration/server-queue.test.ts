@@ -1,0 +1,134 @@
+import type { Lock } from '@x/lock-core'
+import { eventually, startPrivatePostgres, tcpProxy, terminateBackend } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import type { Pool } from 'pg'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { createAdvisoryLocker } from '../../src/index.ts'
+import { useLockers } from '../support/lockers.ts'
+
+const database = useDatabase()
+const createLocker = useLockers(database, { wait: 'server', pollMs: 50 })
+
+let pool: Pool
+beforeAll(() => {
+  pool = database.pool({ max: 2 })
+})
+
+const connectionsOf = async (name: string): Promise<number> => {
+  const { rows } = await pool.query<{ n: number }>(
+    'SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = $1',
+    [name],
+  )
+  return rows[0]?.n ?? 0
+}
+
+describe('in the server’s queue', () => {
+  it('processes are served in the order in which their first waiter came', async () => {
+    const holder = await createLocker().acquire('key')
+    const observer = createLocker()
+    const order: number[] = []
+    const turns: Promise<void>[] = []
+    for (let place = 0; place < 6; place += 1) {
+      const taken = createLocker().acquire('key')
+      turns.push(
+        taken.then(async (lock) => {
+          order.push(place)
+          await lock.release()
+        }),
+      )
+      await eventually(async () => (await observer.status('key')).waiters === place + 1)
+    }
+    await holder.release()
+    await Promise.all(turns)
+    expect(order).toEqual([0, 1, 2, 3, 4, 5])
+  })
+
+  it('a locker with all its seats taken goes on by sleeping, within its connections', async () => {
+    const others = createLocker({ wait: 'notify' })
+    const keys = ['a', 'b', 'c', 'd', 'e']
+    const held = new Map<string, Lock>()
+    for (const key of keys) held.set(key, await others.acquire(key))
+    const locker = createLocker({ maxConnections: 3, applicationName: 'three', idleMs: 60_000 })
+    const waiting = new Map(keys.map((key) => [key, locker.acquire(key)]))
+    for (const key of keys) await eventually(async () => (await others.status(key)).waiters === 1)
+    const { rows } = await pool.query<{ n: number }>(
+      `SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`,
+    )
+    expect(rows).toEqual([{ n: 2 }])
+    // The session, two seats, and the ear of those who sleep.
+    expect(await connectionsOf('three')).toBe(4)
+    // In any order: those who sleep do not depend on those who block.
+    for (const key of keys.toReversed()) {
+      await held.get(key)?.release()
+      expect((await waiting.get(key))?.isHeld()).toBe(true)
+    }
+    for (const lock of waiting.values()) await (await lock).release()
+  })
+
+  it('a seat that is free again serves the next, and is closed when idle', async () => {
+    const others = createLocker()
+    const locker = createLocker({ maxConnections: 2, applicationName: 'one seat', idleMs: 200 })
+    for (const key of ['a', 'b']) {
+      const held = await others.acquire(key)
+      const waiting = locker.acquire(key)
+      await eventually(async () => (await others.status(key)).waiters === 1)
+      await held.release()
+      await (await waiting).release()
+    }
+    await eventually(async () => (await connectionsOf('one seat')) === 0)
+  })
+
+  it('a seat whose server process is gone without a word is missed, and its waiter moves on', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const holder = await createLocker().acquire('key')
+    // The main session goes straight, seats through a line that can go deaf.
+    let opened = 0
+    const locker = createLocker({
+      applicationName: 'watched',
+      detectMs: 600,
+      connection: () => {
+        opened += 1
+        return { connectionString: opened === 2 ? proxy.url(database.url) : database.url }
+      },
+    })
+    const waiting = locker.acquire('key')
+    const blocked = async (): Promise<number | undefined> => {
+      const { rows } = await pool.query<{ pid: number }>(
+        `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+      )
+      return rows[0]?.pid
+    }
+    await eventually(async () => (await blocked()) !== undefined)
+    const pid = await blocked()
+    proxy.halfOpen()
+    await terminateBackend(pool, pid ?? 0)
+    await eventually(async () => {
+      const now = await blocked()
+      return now !== undefined && now !== pid
+    })
+    await holder.release()
+    await (await waiting).release()
+    expect(opened).toBe(3)
+  })
+})
+
+describe.each(['notify', 'server', 'poll'] as const)('a restart of the server (%s)', (wait) => {
+  it('ends no wait: neither of the head of a line nor of those behind him, whenever they came', async () => {
+    await using server = await startPrivatePostgres()
+    const options = { connectionString: server.url, pollMs: 50, detectMs: 2_000 }
+    await using holder = createAdvisoryLocker(options)
+    await using locker = createAdvisoryLocker({ ...options, wait })
+    const held = await holder.acquire('key')
+    await locker.ping()
+    const waiting = [locker.acquire('key'), locker.acquire('key')]
+    await eventually(async () => (await holder.status('key')).waiters >= 1)
+    await server.halt('immediate')
+    // He has had a server until now, and waits for its return.
+    waiting.push(locker.acquire('key'))
+    await expect(locker.acquire('key', { waitTimeoutMs: 300 })).rejects.toMatchObject({ code: 'LOCK_TIMEOUT' })
+    await eventually(() => !held.isHeld())
+    await server.resume()
+    for (const lock of waiting) await (await lock).release()
+  })
+})
