@@ -1,10 +1,8 @@
 import type { LockHandle, Turn } from '@x/lock-core/adapter'
 import type { Links } from './held-locks.ts'
-import type { SessionLocks } from './session-locks.ts'
 
 /** What a lock needs to be given back. */
 export interface Grant extends Links<LockHandle<Grant>> {
-  readonly session: SessionLocks
   readonly turn: Turn
   readonly id: string
   readonly metadata: Readonly<Record<string, string>> | null

@@ -21,7 +21,7 @@ export class SessionLocks {
   readonly held: HeldLocks<AdvisoryLock> = new HeldLocks()
   readonly statements: LockStatements
   readonly #session: Session
-  readonly #context: SessionContext
+  readonly #context: SessionContext<SessionLocks>
   readonly #operations: SessionOperations
   readonly #family: LockFamily<Grant>
   #ended = false
@@ -30,7 +30,12 @@ export class SessionLocks {
   #resting = false
   #queries = 0
 
-  private constructor(session: Session, sessionId: string, context: SessionContext, fencing: FencingPlan) {
+  private constructor(
+    session: Session,
+    sessionId: string,
+    context: SessionContext<SessionLocks>,
+    fencing: FencingPlan,
+  ) {
     this.#session = session
     this.sessionId = sessionId
     this.#context = context
@@ -68,7 +73,7 @@ export class SessionLocks {
    * @throws {PoolerDetectedError} @throws {ConnectionError}
    * @throws {UnsupportedError} for a standby, and for a server that grants advisory locks without keeping them
    */
-  static async open(context: SessionContext, signal: AbortSignal): Promise<SessionLocks> {
+  static async open(context: SessionContext<SessionLocks>, signal: AbortSignal): Promise<SessionLocks> {
     const session = await openSession({
       ...context.session,
       requirePrimary: true,
@@ -179,7 +184,6 @@ export class SessionLocks {
         ttlMs: options.ttlMs,
         maxHoldMs: options.maxHoldMs,
         grant: {
-          session: this,
           turn,
           id: turn.key,
           metadata: options.metadata,

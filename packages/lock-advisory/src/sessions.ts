@@ -14,7 +14,7 @@ const none: MainSession = { kind: 'none' }
 const restAfterMs = 50
 
 /** What the sessions of a locker need to know of it. */
-export interface SessionsContext extends Omit<SessionContext, 'onEnded'> {
+export interface SessionsContext extends Omit<SessionContext<SessionLocks>, 'onEnded'> {
   readonly idleMs: number
   /** Whether somebody waits, so that the session is of use although nothing is held in it. */
   isNeeded(): boolean
@@ -78,7 +78,7 @@ export class Sessions {
   /** One more session, for who blocks in it. */
   async open(): Promise<SessionLocks> {
     this.#closing.signal.throwIfAborted()
-    const context: SessionContext = { ...this.#context, onEnded: (ended) => this.#forget(ended) }
+    const context: SessionContext<SessionLocks> = { ...this.#context, onEnded: (ended) => this.#forget(ended) }
     const session = await SessionLocks.open(context, this.#closing.signal)
     this.#fencing = session.fencing.kind
     this.#all.add(session)
