@@ -1,5 +1,5 @@
 import type { Logger } from '@x/lock-core'
-import { type WaitLimit, WaitQueue } from '@x/lock-core/adapter'
+import { type Turn, type WaitLimit, WaitQueue } from '@x/lock-core/adapter'
 import type { Failover } from './failover.ts'
 import type { Grant, Granting, GrantOutcome, GrantRequest } from './granting.ts'
 import type { HandOff } from './line/hand-off.ts'
@@ -11,6 +11,12 @@ import type { Releasing } from './releasing.ts'
 export interface Acquired {
   readonly request: GrantRequest
   readonly grant: Grant
+}
+
+/** A request whose turn at the door it is. */
+export interface Begun {
+  readonly request: GrantRequest
+  readonly turn: Turn
 }
 
 /** How an attempt to get in ended. */
@@ -40,12 +46,31 @@ export class Acquiring {
     this.#parts = parts
   }
 
-  /** One attempt; null when the key is held. */
-  async once(request: GrantRequest): Promise<Acquired | null> {
-    const { key } = request
-    const turn = this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive'))
+  /** The turn at the door of a key that is thought to be free, for {@link atOnce}; null where it takes the longer way. */
+  openDoor(request: GrantRequest): Turn | null {
+    const { line, granting } = this.#parts
+    if (line.waiting(request.key) > 0 || !granting.mayBeFree(request)) return null
+    return this.#doors.tryEnter(request.key, 'exclusive')
+  }
+
+  /** One attempt and no more. When it comes to nothing the turn goes on, to `once` or `wait`. */
+  async atOnce({ request, turn }: Begun): Promise<Grant | undefined> {
     try {
-      const outcome = await this.#attempt(request)
+      const grant = await this.#parts.granting.attemptFree(request)
+      if (grant !== undefined) turn.leave()
+      return grant
+    } catch (error) {
+      turn.leave()
+      throw error
+    }
+  }
+
+  /** One attempt; null when the key is held. */
+  async once(request: GrantRequest, begun: Turn | null): Promise<Acquired | null> {
+    const { key } = request
+    const turn = begun ?? this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive'))
+    try {
+      const outcome = await this.#attempt(request, begun !== null)
       return outcome.kind === 'granted' ? { request, grant: outcome } : null
     } finally {
       turn.leave()
@@ -56,11 +81,11 @@ export class Acquiring {
    * Waits in line until the lock is granted or the limit is over; rejects when the place in line has been given up.
    * @param newRequest each place in line needs an owner of its own
    */
-  async wait(newRequest: () => GrantRequest, limit: WaitLimit): Promise<Acquired> {
-    for (;;) {
-      limit.throwIfOver()
-      const request = newRequest()
-      const entered = await this.#enter(request, limit)
+  async wait(newRequest: () => GrantRequest, limit: WaitLimit, begun: Begun | null): Promise<Acquired> {
+    for (let first = begun; ; first = null) {
+      if (first === null) limit.throwIfOver()
+      const request = first?.request ?? newRequest()
+      const entered = await this.#enter(request, limit, first?.turn ?? null)
       if (entered.kind === 'granted') return { request, grant: entered }
       if (entered.kind === 'refused') await this.#parts.failover.pause(limit)
       if (entered.kind !== 'waiting') continue
@@ -75,16 +100,16 @@ export class Acquiring {
   }
 
   /** Through the door of the key: granted, or with a place in line. */
-  async #enter(request: GrantRequest, limit: WaitLimit): Promise<Entered> {
+  async #enter(request: GrantRequest, limit: WaitLimit, begun: Turn | null): Promise<Entered> {
     const { line, failover } = this.#parts
     const { key } = request
-    const turn = this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive', limit))
+    const turn = begun ?? this.#doors.tryEnter(key, 'exclusive') ?? (await this.#doors.enter(key, 'exclusive', limit))
     try {
       // With somebody of this process in line the answer is known.
       let ask = line.waiting(key) === 0
       while (limit.over() === undefined) {
         if (ask) {
-          const outcome = await this.#attempt(request)
+          const outcome = await this.#attempt(request, begun !== null)
           if (outcome.kind === 'granted') return outcome
           if (outcome.kind === 'refused' && (await failover.quietMs()) > 0) return { kind: 'refused' }
           if (limit.over() !== undefined) break
@@ -100,9 +125,16 @@ export class Acquiring {
     }
   }
 
-  /** One attempt, and one more where the first found a line of the dead before a free lock, or noticed a failover. */
-  async #attempt(request: GrantRequest): Promise<GrantOutcome> {
+  /**
+   * One attempt, and one more where the first found a line of the dead before a free lock, or noticed a failover.
+   * @param tried an attempt at a free key was made already
+   */
+  async #attempt(request: GrantRequest, tried: boolean): Promise<GrantOutcome> {
     const { granting, failover, handOff } = this.#parts
+    if (!tried && granting.mayBeFree(request)) {
+      const grant = await granting.attemptFree(request)
+      if (grant !== undefined) return grant
+    }
     const outcome = await granting.attempt(request)
     if (outcome.kind === 'granted' || outcome.kind === 'held' || (await failover.quietMs()) > 0) return outcome
     if (outcome.kind === 'stalled') await handOff.check(request.key)

@@ -3,7 +3,11 @@ import { createMigrations, createRunner, fromPgError, renderMigration } from '@x
 import { objectOf } from './names.ts'
 import { migrate } from './schema.ts'
 
-const fencing = /* @__PURE__ */ createMigrations({ package: 'fencing', migrations: ['0001_fencing'] })
+const fencing = /* @__PURE__ */ createMigrations({
+  package: 'fencing',
+  migrations: ['0001_fencing'],
+  entry: '@x/lock-table/migrations',
+})
 
 /** The names of the migration, longest first. */
 const names =

@@ -34,6 +34,11 @@ export class Contention {
     this.#until.set(key, monotonicNow() + rememberedMs)
   }
 
+  /** Whether the key was found held lately. */
+  remembers(key: string): boolean {
+    return this.#until.has(key)
+  }
+
   /** Whether the key was held lately and still is; nothing is asked for a key that was not. */
   async isHeld(key: string, mode: LockMode): Promise<boolean> {
     const until = this.#until.get(key)

@@ -3,7 +3,14 @@ import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adap
 import type { Statement } from '@x/pg-session'
 import { plainArray, plainElements, textArray } from './array-literal.ts'
 import { Contention } from './contention.ts'
+import { Lanes } from './lanes.ts'
 import { isTransient, type LockStore } from './store.ts'
+
+/** A request, and what came of the attempt at a free key. */
+interface FreeAttempt {
+  readonly request: GrantRequest
+  grant: Grant | undefined
+}
 
 /** What is asked of the database for one grant. */
 export interface GrantRequest {
@@ -54,6 +61,9 @@ type GrantRow = readonly [key: string, state: string | null, token: string | nul
 /** From this size on a statement is planned for the table as it is now, and not as it was when it was prepared. */
 const manyFrom = 32
 
+/** So many keys fill a statement; while the server is at it, the next one is on its way. */
+const fullBatch = 256
+
 /** A batch that a planner still thinks too small to compile. */
 const largestBatch = 2_000
 
@@ -72,6 +82,7 @@ export class Granting {
   readonly #store: LockStore
   readonly #settings: GrantSettings
   readonly #contention: Contention
+  readonly #free: Lanes<FreeAttempt>
   readonly #exclusive: Coalescer<GrantRequest, GrantOutcome>
   readonly #shared: Coalescer<GrantRequest, GrantOutcome>
 
@@ -84,9 +95,24 @@ export class Granting {
       this.#grant(batch.length < manyFrom ? few : many, batch)
     const coalesce = (run: (batch: readonly GrantRequest[]) => Promise<readonly GrantOutcome[]>) =>
       createCoalescer({ identityOf: (request: GrantRequest) => request.key, maxBatch: largestBatch, run })
-    const exclusive = byReason(grant, grantMany)
-    this.#exclusive = coalesce((batch) => this.#freeFirst(batch, exclusive))
+    this.#free = new Lanes({ run: (batch) => this.#grantFree(batch), fullAt: fullBatch, lanes: 4 })
+    this.#exclusive = coalesce(byReason(grant, grantMany))
     this.#shared = coalesce(byReason(grantShared, grantSharedMany))
+  }
+
+  /** Whether {@link attemptFree} has a chance, as far as is known without asking. */
+  mayBeFree(request: GrantRequest): boolean {
+    return request.mode === 'exclusive' && this.#store.admits(request.ttlMs) && !this.#contention.remembers(request.key)
+  }
+
+  /**
+   * One attempt at a key that is thought to be free, for one round trip and no more work than it takes. Undefined when it is
+   * not free, or no answer came: {@link attempt} knows why.
+   */
+  async attemptFree(request: GrantRequest): Promise<Grant | undefined> {
+    const attempt: FreeAttempt = { request, grant: undefined }
+    await this.#free.join(attempt)
+    return attempt.grant
   }
 
   /** One attempt. Contention is an outcome, not an error. */
@@ -96,6 +122,11 @@ export class Granting {
     const outcome = await (request.mode === 'exclusive' ? this.#exclusive : this.#shared).submit(request)
     if (outcome.kind === 'held') this.#contention.remember(request.key)
     return outcome
+  }
+
+  /** Resolves when no attempt is on its way. */
+  async idle(): Promise<void> {
+    await Promise.all([this.#free.idle(), this.#exclusive.idle(), this.#shared.idle()])
   }
 
   /** All or none, in one statement of its own. */
@@ -112,45 +143,34 @@ export class Granting {
     return grants.length === requests.length ? grants : null
   }
 
-  /** Most keys are free, and granting those is cheap; only what is not is asked for with the statement that knows why. */
-  async #freeFirst(
-    batch: readonly GrantRequest[],
-    rest: (batch: readonly GrantRequest[]) => Promise<readonly GrantOutcome[]>,
-  ): Promise<readonly GrantOutcome[]> {
-    const grants = await this.#grantFree(batch)
-    const left = batch.filter((_, index) => grants[index] === undefined)
-    if (left.length === 0) return grants.filter((grant) => grant !== undefined)
-    const others = (await rest(left)).values()
-    return batch.map((_, index) => grants[index] ?? others.next().value ?? refused)
-  }
-
-  /** Grants what is free; undefined for what is not, or where the answer was lost. */
-  async #grantFree(batch: readonly GrantRequest[]): Promise<readonly (Grant | undefined)[]> {
+  /** Writes on each what it was granted, and nothing on those that are not free or whose answer was lost. */
+  async #grantFree(batch: readonly FreeAttempt[]): Promise<void> {
     const [alone] = batch
-    if (alone === undefined || (batch.length > 1 && !this.#store.hasFunctions)) return []
+    if (alone === undefined || (batch.length > 1 && !this.#store.hasFunctions)) return
     const { name, address } = this.#settings.acquirer
     const others = [name, address, this.#settings.clockMarginMs, this.#settings.afterFailover === 'grant']
     const limits = { timeoutMs: attemptMs[0] }
     const startedAt = monotonicNow()
     try {
       if (batch.length === 1) {
-        const { key, owner, ttlMs, metadata } = alone
+        const { key, owner, ttlMs, metadata } = alone.request
         const values = [key, owner, ttlMs, metadata, ...others]
         const [row] = await this.#store.query<OneRow>(this.#store.statements.grantOne, values, limits)
-        return [row && grantOf(alone, row[0], row[1], startedAt)]
+        if (row !== undefined) alone.grant = grantOf(alone.request, row[0], Number(row[1]), startedAt)
+        return
       }
-      const values = [...columnsOf(batch), ...others]
+      const values = [...columnsOf(batch.map(({ request }) => request)), ...others]
       const [row] = await this.#store.query<FreeRow>(this.#store.statements.grantFree, values, limits)
       const tokens = plainElements(row?.[1])
       const byOwner = new Map(plainElements(row?.[0]).map((owner, index) => [owner, tokens[index]]))
-      return batch.map((request) => {
-        const token = byOwner.get(request.owner)
-        return token === undefined ? undefined : grantOf(request, token, row?.[2] ?? '0', startedAt)
-      })
+      const acquiredAtMs = Number(row?.[2])
+      for (const attempt of batch) {
+        const token = byOwner.get(attempt.request.owner)
+        if (token !== undefined) attempt.grant = grantOf(attempt.request, token, acquiredAtMs, startedAt)
+      }
     } catch (error) {
+      // The other statement finds grants whose answer was lost by their owners.
       if (!isTransient(error)) throw error
-      // The statement for the rest finds grants whose answer was lost by their owners.
-      return []
     }
   }
 
@@ -182,10 +202,10 @@ const columnsOf = (batch: readonly GrantRequest[]): readonly string[] => [
   textArray(batch.map((request) => request.metadata)),
 ]
 
-const grantOf = (request: GrantRequest, token: string, acquiredAtMs: string, startedAt: number): Grant => ({
+const grantOf = (request: GrantRequest, token: string, acquiredAtMs: number, startedAt: number): Grant => ({
   kind: 'granted',
   token: BigInt(token),
-  acquiredAtMs: Number(acquiredAtMs),
+  acquiredAtMs,
   startedAt,
   leaseMs: request.ttlMs,
 })
@@ -201,7 +221,7 @@ const outcomesOf = (
     const row = byKey.get(request.key)
     if (row === undefined) return held
     const [, state, token, acquiredAtMs] = row
-    if (token !== null) return grantOf(request, token, acquiredAtMs ?? '0', startedAt)
+    if (token !== null) return grantOf(request, token, Number(acquiredAtMs), startedAt)
     return state === 'stalled' ? stalled : refused
   })
 }

@@ -1,28 +1,43 @@
 import { LockNotHeldError, type Logger } from '@x/lock-core'
 import { type Coalescer, createCoalescer, systemClock } from '@x/lock-core/adapter'
 import { plainArray, plainElements, textArray } from './array-literal.ts'
+import { Lanes } from './lanes.ts'
 import type { LeaseName } from './lease.ts'
 import type { HandOff } from './line/hand-off.ts'
 import { isAmbiguous, isTransient, type LockStore } from './store.ts'
 
 const attempts = 4
 
+/** So many keys fill a statement; while the server is at it, the next one is on its way. */
+const fullBatch = 256
+
+const largestHandOff = 2_000
+
+/** A lease that is given back, and whether it was there to be given. */
+interface Giving {
+  readonly lease: LeaseName
+  released: boolean
+}
+
 /** Gives leases back: plainly where nobody waits, else to the head of the line. */
 export class Releasing {
   readonly #store: LockStore
-  readonly #handOff: HandOff
   readonly #logger: Logger | undefined
-  readonly #releases: Coalescer<LeaseName, boolean>
+  readonly #releases: Lanes<Giving>
+  readonly #handingOff: Coalescer<LeaseName, boolean>
   readonly #background = new Set<Promise<void>>()
 
   constructor(store: LockStore, handOff: HandOff, logger: Logger | undefined) {
     this.#store = store
-    this.#handOff = handOff
     this.#logger = logger
-    this.#releases = createCoalescer({
+    this.#releases = new Lanes({ run: (batch) => this.#release(batch), fullAt: fullBatch, lanes: 4 })
+    this.#handingOff = createCoalescer({
       identityOf: ({ key }) => key,
-      maxBatch: 2_000,
-      run: (batch) => this.#release(batch),
+      maxBatch: largestHandOff,
+      run: async (leases) => {
+        const given = new Set(await handOff.release(leases))
+        return leases.map(({ key }) => given.has(key))
+      },
     })
   }
 
@@ -34,9 +49,10 @@ export class Releasing {
     let answerLost = false
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const released = await this.#releases.submit(lease)
+        const giving: Giving = { lease, released: false }
+        await this.#releases.join(giving)
         // After a lost answer the first attempt may have been the one that released it.
-        if (released || answerLost) return
+        if (giving.released || answerLost) return
         throw new LockNotHeldError({ key: lease.key, operation: 'release' })
       } catch (error) {
         if (attempt === attempts || !isTransient(error)) throw error
@@ -65,34 +81,50 @@ export class Releasing {
     await this.#releases.idle()
   }
 
-  async #release(batch: readonly LeaseName[]): Promise<readonly boolean[]> {
-    const plain = batch.filter((lease) => lease.mode === 'exclusive' && lease.token !== null && lease.lined !== true)
-    const released = new Set<string>()
-    if (plain.length > 0) for (const key of await this.#releasePlainly(plain)) released.add(key)
-    const rest = released.size === 0 ? batch : batch.filter((lease) => !released.has(lease.key))
-    if (rest.length > 0) for (const key of await this.#handOff.release(rest)) released.add(key)
-    return batch.map((lease) => released.has(lease.key))
+  async #release(batch: readonly Giving[]): Promise<void> {
+    const plain = batch.filter(
+      ({ lease }) => lease.mode === 'exclusive' && lease.token !== null && lease.lined !== true,
+    )
+    if (plain.length > 0) await this.#releasePlainly(plain)
+    const rest = batch.filter(({ released }) => !released)
+    if (rest.length === 0) return
+    await Promise.all(
+      rest.map(async (giving) => {
+        giving.released = await this.#handingOff.submit(giving.lease)
+      }),
+    )
   }
 
-  /** Keys that were theirs to give and have no line. */
-  async #releasePlainly(leases: readonly LeaseName[]): Promise<readonly string[]> {
+  /** Frees those that are theirs to give and have no line. */
+  async #releasePlainly(batch: readonly Giving[]): Promise<void> {
     const { releaseOne, releaseMany, release } = this.#store.statements
     const limits = { bypassPolicy: true }
-    const [alone] = leases
-    if (alone !== undefined && leases.length === 1) {
-      const freed = await this.#store.query(releaseOne, [alone.key, alone.owner, alone.token], limits)
-      return freed.length > 0 ? [alone.key] : []
+    const [alone] = batch
+    if (alone !== undefined && batch.length === 1) {
+      const { key, owner, token } = alone.lease
+      alone.released = (await this.#store.query(releaseOne, [key, owner, token], limits)).length > 0
+      return
     }
-    const values = [
-      textArray(leases.map((lease) => lease.key)),
-      plainArray(leases.map((lease) => lease.owner)),
-      plainArray(leases.map((lease) => lease.token)),
-    ]
     if (this.#store.hasFunctions) {
-      const [row] = await this.#store.query<readonly [positions: string | null]>(releaseMany, values, limits)
-      return plainElements(row?.[0]).flatMap((position) => leases[Number(position) - 1]?.key ?? [])
+      const [row] = await this.#store.query<readonly [positions: string | null]>(releaseMany, columnsOf(batch), limits)
+      for (const position of plainElements(row?.[0])) {
+        const giving = batch[Number(position) - 1]
+        if (giving !== undefined) giving.released = true
+      }
+      return
     }
-    const rows = await this.#store.query<readonly [key: string, released: string]>(release, values, limits)
-    return rows.filter(([, itWas]) => itWas === '1').map(([key]) => key)
+    // It takes each key once; a second grant of one key is left to the hand-off.
+    const byKey = new Map(batch.map((giving) => [giving.lease.key, giving]))
+    const values = columnsOf([...byKey.values()])
+    for (const [key, released] of await this.#store.query<readonly [string, string]>(release, values, limits)) {
+      const giving = byKey.get(key)
+      if (giving !== undefined) giving.released = released === '1'
+    }
   }
 }
+
+const columnsOf = (batch: readonly Giving[]): string[] => [
+  textArray(batch.map(({ lease }) => lease.key)),
+  plainArray(batch.map(({ lease }) => lease.owner)),
+  plainArray(batch.map(({ lease }) => lease.token)),
+]

@@ -3,7 +3,11 @@ import { checkSchema, createMigrations, type PackageMigrations, type QueryRows }
 
 const ours: PackageMigrations = { package: 'lock-table', migrations: ['0001_fencing', '0002_lock_table'] }
 /** What an adopted table of another name needs besides its own objects. */
-const shared: PackageMigrations = { package: 'fencing', migrations: ['0001_fencing'] }
+const shared: PackageMigrations = {
+  package: 'fencing',
+  migrations: ['0001_fencing'],
+  entry: '@x/lock-table/migrations',
+}
 
 const migrations = /* @__PURE__ */ createMigrations(ours)
 

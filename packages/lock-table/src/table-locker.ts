@@ -15,11 +15,9 @@ import {
   type LockFamily,
   LockHandle,
   type ResolvedAcquireOptions,
-  systemClock,
   tracedAcquire,
-  WaitLimit,
 } from '@x/lock-core/adapter'
-import { type Acquired, Acquiring } from './acquiring.ts'
+import { type Acquired, Acquiring, type Begun } from './acquiring.ts'
 import { Admin, type ListFilter } from './admin.ts'
 import { Failover } from './failover.ts'
 import { Granting, type GrantRequest } from './granting.ts'
@@ -32,6 +30,7 @@ import { Owners } from './owners.ts'
 import { Releasing } from './releasing.ts'
 import { Renewer } from './renewer.ts'
 import { LockStore } from './store.ts'
+import { Waits } from './waits.ts'
 
 /** A locker on a table of leases, and what operators do with it. */
 export interface TableLocker extends Locker {
@@ -96,9 +95,7 @@ class LeaseLocker implements TableLocker {
   readonly #admin: Admin
   readonly #family: LockFamily<LeaseGrant>
   readonly #held = new Set<LockHandle<LeaseGrant>>()
-  readonly #waits = new Set<WaitLimit>()
-  /** Acquires whose caller may have given up already, until nothing of theirs is left in the database. */
-  readonly #underway = new Set<Promise<void>>()
+  readonly #waits = new Waits()
   #closing: Promise<void> | null = null
 
   constructor(options: ResolvedTableLockerOptions) {
@@ -160,21 +157,17 @@ class LeaseLocker implements TableLocker {
     checkKey(key)
     const resolved = this.#check(options)
     return tracedAcquire({ key, mode: resolved.mode, waits: false, signal: resolved.signal }, () =>
-      this.#within(key, resolved, () => this.#once(key, resolved)),
+      this.#acquire(key, resolved, this.#once),
     )
   }
 
   async acquire(key: string, options?: AcquireOptions): Promise<Lock> {
     checkKey(key)
     const resolved = this.#check(options)
-    const { mode, waitTimeoutMs } = resolved
-    return tracedAcquire({ key, mode, waits: true, signal: resolved.signal }, async () => {
-      if (waitTimeoutMs > 0)
-        return this.#within(key, resolved, async (limit) =>
-          this.#hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit), resolved),
-        )
-      const lock = await this.#within(key, resolved, () => this.#once(key, resolved))
-      if (lock === null) throw new LockTimeoutError({ key, waitTimeoutMs })
+    return tracedAcquire({ key, mode: resolved.mode, waits: true, signal: resolved.signal }, async () => {
+      if (resolved.waitTimeoutMs > 0) return this.#acquire(key, resolved, this.#wait)
+      const lock = await this.#acquire(key, resolved, this.#once)
+      if (lock === null) throw new LockTimeoutError({ key, waitTimeoutMs: resolved.waitTimeoutMs })
       return lock
     })
   }
@@ -185,7 +178,7 @@ class LeaseLocker implements TableLocker {
     const resolved = this.#check(options)
     if (distinct.length === 0) return []
     const requests = distinct.map((key) => this.#request(key, resolved))
-    const locks = await this.#within('', resolved, async () => {
+    const locks = await this.#waits.within(patienceOf('', resolved), async () => {
       const grants = await this.#granting.attemptAll(requests, resolved.mode)
       return grants?.map((grant, index) => this.#hold({ request: requestOf(requests, index), grant }, resolved)) ?? null
     })
@@ -236,10 +229,11 @@ class LeaseLocker implements TableLocker {
   }
 
   async #close(): Promise<void> {
-    for (const limit of [...this.#waits]) limit.end(new ClosedError(what))
+    this.#waits.end(new ClosedError(what))
     for (const lock of [...this.#held]) lock.lose('closed')
     this.#renewer.close()
-    await Promise.all(this.#underway)
+    await this.#granting.idle()
+    await this.#waits.idle()
     await this.#line.close()
     await this.#releasing.idle()
     await this.#listening.close()
@@ -258,41 +252,46 @@ class LeaseLocker implements TableLocker {
     return resolved
   }
 
-  /** Ends when the caller's patience does. A lock that comes later than that is given back unseen. */
-  async #within<T extends Lock | readonly Lock[] | null>(
-    key: string,
-    resolved: ResolvedAcquireOptions,
-    fn: (limit: WaitLimit) => Promise<T>,
-  ): Promise<T> {
-    const waitTimeoutMs = resolved.waitTimeoutMs === 0 ? Number.POSITIVE_INFINITY : resolved.waitTimeoutMs
-    const limit = new WaitLimit({ key, waitTimeoutMs, signal: resolved.signal })
-    this.#waits.add(limit)
-    const granted = fn(limit)
-    let gaveUp = false
-    const settled: Promise<void> = granted
-      .then(async (late) => {
-        if (gaveUp && late !== null) for (const lock of [late].flat()) await lock[Symbol.asyncDispose]()
-      })
-      .catch(() => {})
-      .finally(() => this.#underway.delete(settled))
-    this.#underway.add(settled)
-    try {
-      return await limit.race(granted)
-    } catch (error) {
-      gaveUp = true
-      // Whoever hears that the wait is over may count on the place being free; but not wait for a database that is silent.
-      await atMost(settled, politeMs)
-      throw error
-    } finally {
-      this.#waits.delete(limit)
-      limit[Symbol.dispose]()
+  /** At once where nobody is in the way and nothing can end the attempt but its own answer; else the longer way. */
+  #acquire<T extends Lock | null>(key: string, resolved: ResolvedAcquireOptions, longer: Longer<T>): Promise<T | Lock> {
+    const { waitTimeoutMs, signal } = resolved
+    if (signal === undefined && (waitTimeoutMs === 0 || waitTimeoutMs === Number.POSITIVE_INFINITY)) {
+      const request = this.#request(key, resolved)
+      const turn = this.#acquiring.openDoor(request)
+      if (turn !== null) return this.#atOnce({ request, turn }, resolved, longer)
     }
+    return longer(key, resolved, null)
   }
 
-  async #once(key: string, resolved: ResolvedAcquireOptions): Promise<Lock | null> {
-    const acquired = await this.#acquiring.once(this.#request(key, resolved))
-    return acquired === null ? null : this.#hold(acquired, resolved)
+  async #atOnce<T extends Lock | null>(
+    begun: Begun,
+    resolved: ResolvedAcquireOptions,
+    longer: Longer<T>,
+  ): Promise<T | Lock> {
+    const { request } = begun
+    const grant = await this.#acquiring.atOnce(begun)
+    if (grant !== undefined) {
+      const lock = this.#hold({ request, grant }, resolved)
+      if (this.#closing !== null) throw new ClosedError(what)
+      return lock
+    }
+    if (this.#closing !== null) {
+      begun.turn.leave()
+      throw new ClosedError(what)
+    }
+    return longer(request.key, resolved, begun)
   }
+
+  readonly #once: Longer<Lock | null> = (key, resolved, begun) =>
+    this.#waits.within(patienceOf(key, resolved), async () => {
+      const acquired = await this.#acquiring.once(begun?.request ?? this.#request(key, resolved), begun?.turn ?? null)
+      return acquired === null ? null : this.#hold(acquired, resolved)
+    })
+
+  readonly #wait: Longer<Lock> = (key, resolved, begun) =>
+    this.#waits.within(patienceOf(key, resolved), async (limit) =>
+      this.#hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit, begun), resolved),
+    )
 
   #request(key: string, { mode, ttlMs, metadata }: ResolvedAcquireOptions): GrantRequest {
     return {
@@ -334,13 +333,11 @@ class LeaseLocker implements TableLocker {
     return lock
   }
 
-  async #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
+  #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
     this.#forget(lock)
-    if (keepMs > 0) await this.#renewer.keep(lock, Math.ceil(keepMs))
-    else {
-      const lined = lock.grant.handedOver || this.#line.waiting(lock.key) > 0
-      await this.#releasing.release({ ...nameOf(lock), lined })
-    }
+    if (keepMs > 0) return this.#renewer.keep(lock, Math.ceil(keepMs))
+    const lined = lock.grant.handedOver || this.#line.waiting(lock.key) > 0
+    return this.#releasing.release({ ...nameOf(lock), lined })
   }
 
   #forget(lock: LockHandle<LeaseGrant>): void {
@@ -349,15 +346,14 @@ class LeaseLocker implements TableLocker {
   }
 }
 
-/** Milliseconds for which a wait that is over goes on to give up its place in line; a round trip, as a rule. */
-const politeMs = 250
+/** The way of a caller who may have to wait, or has to be told why not; takes over a turn at the door. */
+type Longer<T> = (key: string, resolved: ResolvedAcquireOptions, begun: Begun | null) => Promise<T>
 
-const atMost = async (work: Promise<void>, limitMs: number): Promise<void> => {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  const timer = systemClock.schedule(resolve, limitMs, { keepAlive: true })
-  await Promise.race([work, promise])
-  timer.cancel()
-}
+const patienceOf = (key: string, { waitTimeoutMs, signal }: ResolvedAcquireOptions) => ({
+  key,
+  waitTimeoutMs: waitTimeoutMs === 0 ? Number.POSITIVE_INFINITY : waitTimeoutMs,
+  signal,
+})
 
 const nameOf = (lock: LockHandle<LeaseGrant>): LeaseName => ({
   key: lock.key,

@@ -1,7 +1,6 @@
 import { useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
 import { createTableLocker, type TableLocker } from '../../src/index.ts'
-import { countingPool } from '../support/counting-pool.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
@@ -10,56 +9,6 @@ const waiters = (locker: TableLocker, key: string, count: number): Promise<void>
   expect.poll(async () => (await locker.status(key)).waiters, { timeout: 20_000 }).toBe(count)
 
 describe('the line', () => {
-  it('costs the releaser and the next holder as many statements with 200 waiters as with 2', async () => {
-    const counts: string[] = []
-    for (const count of [2, 20, 200]) {
-      const key = `line/${count}`
-      const counted = countingPool(database.pool({ max: 4 }))
-      // Far from any poll, so that what is counted is the hand-offs.
-      const options = { pool: counted.pool, listen: database.url, pollMs: 60_000, claimMs: 30_000, ttlMs: 60_000 }
-      await using first = createTableLocker(options)
-      await using second = createTableLocker(options)
-      const lock = await first.acquire(key)
-      const order: number[] = []
-      const handOffs = 2
-      let resolveEnough = (): void => {}
-      const enough = new Promise<void>((resolve) => {
-        resolveEnough = resolve
-      })
-      const over = new AbortController()
-      const waits: Promise<unknown>[] = []
-      for (let place = 0; place < count; place += 1) {
-        const locker = place % 2 === 0 ? second : first
-        waits.push(
-          locker.acquire(key, { signal: over.signal, renew: 'manual' }).then(
-            async (next) => {
-              order.push(place)
-              if (order.length === handOffs) resolveEnough()
-              else await next.release()
-            },
-            () => {},
-          ),
-        )
-        await waiters(first, key, place + 1)
-      }
-      counted.reset()
-      await lock.release()
-      await enough
-      await expect.poll(() => counted.byName().lock_renew).toBe(handOffs)
-      // The heartbeat and its look at all waiters come with time, and with the listener's start, not with a hand-off.
-      const { lock_beat: beats = 0, lock_look: looks = 0, ...rest } = counted.byName()
-      expect(looks - beats).toBeLessThanOrEqual(handOffs)
-      counts.push(JSON.stringify(rest))
-      expect(order).toEqual([0, 1])
-      over.abort()
-      await Promise.all(waits)
-      await first.forceRelease(key, { immediate: true })
-    }
-    // For each hand-off, whatever the line: the hand-off, the renewal, and one read that confirms.
-    const expected = JSON.stringify({ lock_hand_off: 2, lock_renew: 2 })
-    expect(counts).toEqual([expected, expected, expected])
-  })
-
   it('wakes the process whose turn it is, and no other', async () => {
     await using first = createTableLocker({ connectionString: database.url })
     await using second = createTableLocker({ connectionString: database.url, pollMs: 30_000 })
