@@ -25,6 +25,7 @@ interface Question {
 
 const changes = 'SELECT count(*) FROM journal'
 const handled = 'SELECT count(*) FROM effects'
+const indexed = 'SELECT count(*) FROM index_effects'
 const change = (row: string) =>
   `format('%s of order %s, revision %s', ${row}.operation, ${row}.order_id, ${row}.revision)`
 
@@ -73,8 +74,10 @@ const questions: readonly Question[] = [
     violations: `
       SELECT ${change('e')} || format(' in epoch %s after epoch %s', epoch, latest) AS what
       FROM (SELECT *, max(epoch) OVER (
-              ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS latest
-            FROM effects) e
+              PARTITION BY input ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS latest
+            FROM (SELECT 'totals' AS input, position, order_id, revision, operation, epoch FROM effects
+                  UNION ALL
+                  SELECT 'index', position, order_id, revision, operation, epoch FROM index_effects) AS all_effects) e
       WHERE epoch < latest`,
   },
   {
@@ -86,6 +89,67 @@ const questions: readonly Question[] = [
       FROM customer_totals kept
       FULL JOIN (SELECT customer, count(*) AS orders, sum(cents) AS cents FROM orders GROUP BY customer) truth USING (customer)
       WHERE (coalesce(kept.orders, 0), coalesce(kept.cents, 0)) <> (coalesce(truth.orders, 0), coalesce(truth.cents, 0))`,
+  },
+  {
+    question: 'Index: an order that the second input lost, kept, or put elsewhere',
+    compared: 'SELECT count(*) FROM order_index',
+    violations: `
+      SELECT format('order %s: %s kept, %s recomputed', coalesce(truth.id, kept.order_id), kept.band, truth.band) AS what
+      FROM order_index kept
+      FULL JOIN (SELECT o.*, (SELECT name FROM price_bands b WHERE b.from_cents <= o.cents
+                              ORDER BY b.from_cents DESC LIMIT 1) AS band FROM orders o) truth ON truth.id = kept.order_id
+      WHERE (kept.customer, kept.cents, kept.band) IS DISTINCT FROM (truth.customer, truth.cents, truth.band)`,
+  },
+  {
+    question: 'Unread: an order older than the second input that never reached it',
+    compared: `${indexed} WHERE operation = 'read'`,
+    violations: `
+      SELECT format('order %s', o.id) AS what
+      FROM orders o
+      WHERE o.id <= (SELECT max(order_id) FROM index_effects WHERE operation = 'read')
+        AND NOT EXISTS (SELECT FROM index_effects e WHERE e.order_id = o.id)`,
+  },
+  {
+    question: 'Skipped: a change that the second input missed after an earlier one',
+    compared: indexed,
+    violations: `
+      SELECT ${change('j')} AS what
+      FROM journal j
+      JOIN (SELECT order_id, min(revision) AS first FROM index_effects GROUP BY order_id) seen USING (order_id)
+      WHERE j.revision > seen.first
+        AND NOT EXISTS (SELECT FROM index_effects e WHERE (e.order_id, e.revision) = (j.order_id, j.revision))`,
+  },
+  {
+    question: 'Repeated: a change that the second input got twice, or an order read twice',
+    compared: indexed,
+    violations: `
+      SELECT ${change('again')} || ' at position ' || position AS what
+      FROM (SELECT *, row_number() OVER (
+              PARTITION BY order_id, operation = 'read', CASE WHEN operation <> 'read' THEN revision END
+              ORDER BY position) AS nth
+            FROM index_effects) again
+      WHERE nth > 1`,
+  },
+  {
+    question: 'Backwards: an order whose changes the second input got out of order',
+    compared: indexed,
+    violations: `
+      SELECT ${change('e')} || ' after revision ' || latest AS what
+      FROM (SELECT *, max(revision) OVER (
+              PARTITION BY order_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS latest
+            FROM index_effects) e
+      WHERE revision < latest`,
+  },
+  {
+    question: 'Stuck: a poison event that held up other orders, or was never handled',
+    compared: 'SELECT count(*) FROM poison',
+    violations: `
+      SELECT format('order %s', p.order_id) AS what
+      FROM poison p
+      WHERE NOT EXISTS (
+        SELECT FROM index_effects mended
+        JOIN index_effects other ON other.order_id > p.order_id AND other.position < mended.position
+        WHERE (mended.order_id, mended.revision) = (p.order_id, 1))`,
   },
   {
     question: 'Overlapping: two runs of the singleton job at one time',

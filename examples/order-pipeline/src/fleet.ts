@@ -17,6 +17,8 @@ export interface Fleet extends AsyncDisposable {
   readonly replicas: readonly Replica[]
   readonly load: LoadStatus | null
   startReplica(): Child
+  /** A replica of the second service. */
+  startIndexer(): Child
   startLoad(): Child
   /** The running replica that leads, as far as the replicas themselves say. */
   leader(): Child | null
@@ -31,6 +33,7 @@ export const createFleet = ({ database, leaseMs, rate, log, fail }: FleetOptions
   const replicas = new Map<Child, Replica>()
   const seen = new Set<string>()
   let load: LoadStatus | null = null
+  let indexers = 0
 
   const hear = (child: Child, message: ChildMessage): void => {
     const replica = replicas.get(child)
@@ -78,6 +81,11 @@ export const createFleet = ({ database, leaseMs, rate, log, fail }: FleetOptions
       const child = processes.start(name, './node.ts', { name, url, leaseMs })
       replicas.set(child, { name, pid: child.pid, process: 'running', status: null })
       return child
+    },
+    startIndexer() {
+      indexers += 1
+      const name = `indexer-${indexers}`
+      return processes.start(name, './indexer.ts', { name, url })
     },
     startLoad: () => processes.start('load', './load.ts', { url, rate, connections: loadConnections }),
     leader,

@@ -4,6 +4,9 @@ import { z } from 'zod'
 export const nodeSettings = z.object({ name: z.string(), url: z.string(), leaseMs: z.number() })
 export type NodeSettings = z.infer<typeof nodeSettings>
 
+/** What a replica of the index is told when it is started. */
+export const indexerSettings = z.object({ name: z.string(), url: z.string() })
+
 /** What the load generator is told when it is started. */
 export const loadSettings = z.object({ url: z.string(), rate: z.number(), connections: z.number() })
 export type LoadSettings = z.infer<typeof loadSettings>

@@ -32,7 +32,7 @@ export interface ProcessEvents {
 export interface Processes extends AsyncDisposable {
   readonly children: ReadonlySet<Child>
   /** Starts `program` (a file beside this one) as an operating-system process of its own. */
-  start(name: string, program: './node.ts' | './load.ts', settings: object): Child
+  start(name: string, program: './node.ts' | './indexer.ts' | './load.ts', settings: object): Child
 }
 
 /** How long a child may take to end when the run is over or given up. */

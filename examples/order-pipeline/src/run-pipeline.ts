@@ -7,33 +7,20 @@ import { deploy } from './deploy.ts'
 import { drain } from './drain.ts'
 import { breakThings, type Stage } from './faults.ts'
 import { createFleet, type Fleet } from './fleet.ts'
+import { type IndexStage, tellIndexStory } from './index-story.ts'
 import { Interrupted, type Interruption } from './interruption.ts'
 import type { Options } from './options.ts'
 import { renderTakeovers } from './picture.ts'
 import type { Child } from './processes.ts'
 import { createScreen } from './screen.ts'
 import { showProgress } from './show-progress.ts'
-
-/** How long a cluster may go without a leader before the demo gives up: also on a machine with too much to do. */
-const patienceMs = 90_000
+import { until } from './until.ts'
 
 /**
  * Short enough that two takeovers fit into a short run; a service would keep the defaults. Not below two seconds: on a
  * machine with too much to do, a leader with less loses its lease before its first batch is through.
  */
 const leaseFor = (durationMs: number): number => Math.round(Math.min(3_000, Math.max(2_000, durationMs / 10)))
-
-/** Looks again and again until `find` finds something. */
-const until = async <T>(what: string, signal: AbortSignal, find: () => Promise<T | null> | T | null): Promise<T> => {
-  const giveUpAt = performance.now() + patienceMs
-  for (;;) {
-    signal.throwIfAborted()
-    const found = await find()
-    if (found !== null) return found
-    if (performance.now() > giveUpAt) throw new Error(`expected ${what}; gave up after ${patienceMs / 1_000} s`)
-    await delay(20, undefined, { signal }).catch(() => {})
-  }
-}
 
 /** The replica that says it leads, if it is also the one that wrote last: what a replica said may be old by now. */
 const provenLeader = async (fleet: Fleet, pool: Pool): Promise<Child | null> => {
@@ -42,13 +29,17 @@ const provenLeader = async (fleet: Fleet, pool: Pool): Promise<Child | null> => 
   return leader?.name === rows[0]?.node ? leader : null
 }
 
-/** Breaks things until the time is up, or until the user has seen enough. */
-const endure = async (stage: Stage, { durationMs, keep }: Options): Promise<void> => {
+/** Breaks things until the time is up, or until the user has seen enough; the story of the index is told to its end. */
+const endure = async (stage: Stage & IndexStage, { durationMs, keep }: Options): Promise<void> => {
   const forEver = 2 ** 31 - 1
   const time = delay(keep ? forEver : durationMs, undefined, { signal: stage.signal })
-  await Promise.all([breakThings(stage, durationMs, keep), time]).catch((error: unknown) => {
+  const unlessOver = (error: unknown): void => {
     if (!stage.signal.aborted) throw error
-  })
+  }
+  await Promise.all([
+    Promise.all([breakThings(stage, durationMs, keep), time]).catch(unlessOver),
+    tellIndexStory(stage, durationMs),
+  ])
 }
 
 /** Runs the whole demo; what it started is gone when the promise settles. */
@@ -82,7 +73,9 @@ export const runPipeline = async (options: Options, { finish, abandon, fail }: I
       const proven = await provenLeader(fleet, pool)
       return proven?.name === shown.latestLeader() ? proven : null // announced before it is broken
     })
-  await endure({ pool, leaseMs, signal, leader, startReplica: fleet.startReplica, log }, options)
+  const { startReplica, startIndexer } = fleet
+  const stage = { pool, leaseMs, signal, leader, startReplica, startIndexer, log, abandon, hurry: signal }
+  await endure(stage, options)
   abandon.throwIfAborted()
 
   log('The load ends; what is left is handled')

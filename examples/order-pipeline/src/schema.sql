@@ -64,3 +64,35 @@ CREATE TABLE faults (
   node text        NOT NULL,
   at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- What the handler of the second input makes of the changes: the orders by price band.
+CREATE TABLE price_bands (
+  from_cents integer PRIMARY KEY,
+  name       text    NOT NULL
+);
+INSERT INTO price_bands (from_cents, name) VALUES (1, 'small'), (1000, 'medium'), (5000, 'large');
+CREATE TABLE order_index (
+  order_id bigint  PRIMARY KEY,
+  customer integer NOT NULL,
+  cents    integer NOT NULL,
+  band     text    NOT NULL
+);
+CREATE INDEX order_index_band ON order_index (band);
+
+-- Evidence of the second input, as `effects` is of the first; `read` is an order that was there before the index.
+CREATE TABLE index_effects (
+  position        bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  order_id        bigint  NOT NULL,
+  revision        integer NOT NULL,
+  operation       text    NOT NULL,
+  idempotency_key text    NOT NULL,
+  epoch           bigint  NOT NULL,
+  node            text    NOT NULL
+);
+CREATE INDEX index_effects_order ON index_effects (order_id);
+
+-- Orders that the demo placed so that the handler of the index must fail on them.
+CREATE TABLE poison (
+  order_id bigint      PRIMARY KEY,
+  at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);

@@ -15,6 +15,17 @@ export interface Shop {
     epoch: bigint
     node: string
   }
+  price_bands: { from_cents: number; name: string }
+  order_index: { order_id: string; customer: number; cents: number; band: string }
+  index_effects: {
+    position: Generated<string>
+    order_id: string
+    revision: number
+    operation: string
+    idempotency_key: string
+    epoch: bigint
+    node: string
+  }
   terms: { epoch: bigint; node: string; first_batch_at: Generated<Date> }
   job_runs: {
     id: Generated<string>

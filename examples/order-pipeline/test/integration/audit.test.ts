@@ -15,7 +15,7 @@ const database = useDatabase({
 
 /** A run in which everything went well: three orders, two terms of leaders, three runs of the job, one killed leader. */
 const goodRun = `
-  TRUNCATE orders, journal, effects, customer_totals, terms, job_runs, faults RESTART IDENTITY;
+  TRUNCATE orders, journal, effects, customer_totals, terms, job_runs, faults, order_index, index_effects, poison RESTART IDENTITY;
   INSERT INTO orders (customer, cents, revision) VALUES (7, 300, 3);
   INSERT INTO orders (customer, cents, revision) OVERRIDING SYSTEM VALUE SELECT 8, 500, 1;
   INSERT INTO journal (order_id, revision, operation, customer, cents) VALUES
@@ -25,6 +25,12 @@ const goodRun = `
     SELECT order_id, revision, operation, customer, cents, 'key-' || n, CASE WHEN n <= 3 THEN 1 ELSE 2 END,
            CASE WHEN n <= 3 THEN 'node-1' ELSE 'node-2' END
     FROM (SELECT *, row_number() OVER (ORDER BY revision, order_id) AS n FROM journal) j ORDER BY n;
+  INSERT INTO order_index (order_id, customer, cents, band) VALUES (1, 7, 300, 'small'), (2, 8, 500, 'small');
+  INSERT INTO poison (order_id) VALUES (1);
+  INSERT INTO index_effects (order_id, revision, operation, idempotency_key, epoch, node) VALUES
+    (2, 1, 'read', 'k', 1, 'indexer-1'), (3, 1, 'create', 'k', 1, 'indexer-1'), (3, 1, 'read', 'k', 1, 'indexer-1'),
+    (3, 2, 'delete', 'k', 2, 'indexer-2'), (1, 1, 'create', 'k', 2, 'indexer-2'), (1, 2, 'update', 'k', 2, 'indexer-2'),
+    (1, 3, 'update', 'k', 2, 'indexer-2');
   INSERT INTO customer_totals (customer, orders, cents) VALUES (7, 1, 300), (8, 1, 500), (9, 0, 0);
   INSERT INTO terms (epoch, node, first_batch_at) VALUES (1, 'node-1', '2030-01-01 00:00:01Z'), (2, 'node-2', '2030-01-01 00:00:09Z');
   INSERT INTO faults (kind, node, at) VALUES ('kill', 'node-1', '2030-01-01 00:00:05Z');
@@ -94,9 +100,51 @@ describe('the audit', () => {
     [
       'a journal that does not tell what happened to the orders',
       'UPDATE orders SET cents = 501, customer = 8 WHERE customer = 8',
-      ['Totals', 'The'],
+      ['Totals', 'Index', 'The'],
     ],
-    ['an order that no journal knows', 'INSERT INTO orders (customer, cents) VALUES (9, 0)', ['Totals', 'The']],
+    [
+      'an order that no journal knows',
+      'INSERT INTO orders (customer, cents) VALUES (9, 0)',
+      ['Totals', 'Index', 'The'],
+    ],
+    ['an order in the wrong band of the index', `UPDATE order_index SET band = 'large' WHERE order_id = 1`, ['Index']],
+    ['an order that is still in the index', `INSERT INTO order_index VALUES (3, 8, 900, 'small')`, ['Index']],
+    ['an order that the backfill passed over', 'DELETE FROM index_effects WHERE order_id = 2', ['Unread']],
+    ['a change that a parked order lost', 'DELETE FROM index_effects WHERE order_id = 1 AND revision = 2', ['Skipped']],
+    [
+      'a change that the index got twice',
+      `INSERT INTO index_effects (order_id, revision, operation, idempotency_key, epoch, node)
+       VALUES (1, 3, 'update', 'k', 2, 'indexer-2')`,
+      ['Repeated'],
+    ],
+    [
+      'an order that the index read twice',
+      `INSERT INTO index_effects (order_id, revision, operation, idempotency_key, epoch, node)
+       VALUES (2, 1, 'read', 'k', 2, 'indexer-2')`,
+      ['Repeated'],
+    ],
+    [
+      'a read that is older than a change that came before it',
+      `UPDATE index_effects SET operation = CASE operation WHEN 'read' THEN 'create' ELSE 'read' END,
+              revision = CASE operation WHEN 'read' THEN 1 ELSE 2 END
+       WHERE order_id = 3 AND operation <> 'delete'`,
+      ['Backwards'],
+    ],
+    [
+      'a deposed leader of the second input that wrote after its successor',
+      'UPDATE index_effects SET epoch = 1 WHERE position = (SELECT max(position) FROM index_effects)',
+      ['Deposed'],
+    ],
+    [
+      'a poison event that held up what came later',
+      'UPDATE index_effects SET order_id = 1, revision = 1 WHERE position = 1; DELETE FROM index_effects WHERE position = 5',
+      ['Unread', 'Stuck'],
+    ],
+    [
+      'a poison event that was never handled',
+      'DELETE FROM index_effects WHERE order_id = 1; DELETE FROM order_index WHERE order_id = 1',
+      ['Index', 'Unread', 'Stuck'],
+    ],
   ])('finds %s', async (_, tampering, expected) => {
     await client.query(tampering)
     expect(await complaints()).toEqual(expected)
@@ -115,7 +163,9 @@ describe('the audit', () => {
   )
 
   it('does not pass a run in which nothing happened', async () => {
-    await client.query('TRUNCATE orders, journal, effects, customer_totals, terms, job_runs, faults')
+    await client.query(
+      'TRUNCATE orders, journal, effects, customer_totals, terms, job_runs, faults, order_index, index_effects, poison',
+    )
     const { passed } = await audit(client)
     expect(passed).toBe(false)
   })
