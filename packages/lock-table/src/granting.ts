@@ -1,4 +1,4 @@
-import { type LockMode, QueryError } from '@x/lock-core'
+import { CoordinationError, type LockMode, QueryError } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
 import type { Statement } from '@x/pg-session'
 import { plainArray, plainElements, textArray } from './array-literal.ts'
@@ -52,6 +52,8 @@ export interface GrantSettings {
   readonly acquirer: Acquirer
   readonly clockMarginMs: number
   readonly afterFailover: 'wait' | 'grant'
+  /** Nobody waits any more for what became of these; they may have been granted. */
+  forsaken(requests: readonly GrantRequest[]): void
 }
 
 type OneRow = readonly [token: string, acquiredAtMs: string]
@@ -149,7 +151,8 @@ export class Granting {
     if (alone === undefined || (batch.length > 1 && !this.#store.hasFunctions)) return
     const { name, address } = this.#settings.acquirer
     const others = [name, address, this.#settings.clockMarginMs, this.#settings.afterFailover === 'grant']
-    const limits = { timeoutMs: attemptMs[0] }
+    let sent = false
+    const limits = { timeoutMs: attemptMs[0], onSend: () => (sent = true) }
     const startedAt = monotonicNow()
     try {
       if (batch.length === 1) {
@@ -170,7 +173,9 @@ export class Granting {
       }
     } catch (error) {
       // The other statement finds grants whose answer was lost by their owners.
-      if (!isTransient(error)) throw error
+      if (isTransient(error)) return
+      if (sent && !isAnswer(error)) this.#settings.forsaken(batch.map(({ request }) => request))
+      throw error
     }
   }
 
@@ -182,18 +187,26 @@ export class Granting {
       this.#settings.clockMarginMs,
       this.#settings.afterFailover === 'grant',
     ]
+    let sent = false
+    const onSend = (): boolean => (sent = true)
     for (let attempt = 0; ; attempt += 1) {
       const startedAt = monotonicNow()
       try {
-        const rows = await this.#store.query<GrantRow>(statement, values, { timeoutMs: attemptMs[attempt] })
+        const rows = await this.#store.query<GrantRow>(statement, values, { timeoutMs: attemptMs[attempt], onSend })
         return outcomesOf(batch, rows, startedAt)
       } catch (error) {
-        if (attempt + 1 >= attemptMs.length || !isTransient(error)) throw error
+        if (attempt + 1 >= attemptMs.length || !isTransient(error)) {
+          if (sent && !isAnswer(error)) this.#settings.forsaken(batch)
+          throw error
+        }
         // Asking again for the same owners is safe: what the lost answer granted is granted again, with the same token.
       }
     }
   }
 }
+
+/** Of the server or of the connection; else a policy gave up, and what it gave up on may have been granted. */
+const isAnswer = (error: unknown): boolean => error instanceof CoordinationError
 
 const columnsOf = (batch: readonly GrantRequest[]): readonly string[] => [
   textArray(batch.map((request) => request.key)),

@@ -26,6 +26,7 @@ export class Releasing {
   readonly #releases: Lanes<Giving>
   readonly #handingOff: Coalescer<LeaseName, boolean>
   readonly #background = new Set<Promise<void>>()
+  #givenUp = false
 
   constructor(store: LockStore, handOff: HandOff, logger: Logger | undefined) {
     this.#store = store
@@ -45,17 +46,37 @@ export class Releasing {
    * @throws {LockNotHeldError} when the database says that this grant is over
    * @throws {ConnectionError} when the database could not be reached: the lease ends with its ttl
    */
-  async release(lease: LeaseName): Promise<void> {
+  release(lease: LeaseName): Promise<void> {
+    return this.#insist(lease, async () => {
+      const giving: Giving = { lease, released: false }
+      await this.#releases.join(giving)
+      return giving.released
+    })
+  }
+
+  /** Gives the lease back in so many milliseconds, without anybody doing anything then; throws as {@link release}. */
+  keep(lease: LeaseName, keepMs: number): Promise<void> {
+    const { keep, keepShare } = this.#store.statements
+    const statement = lease.mode === 'exclusive' ? keep : keepShare
+    const values = [lease.key, lease.owner, lease.token, keepMs]
+    const limits = { bypassPolicy: true }
+    return this.#insist(lease, async () => (await this.#store.query(statement, values, limits)).length > 0)
+  }
+
+  /** No release is sent again from now on. */
+  giveUp(): void {
+    this.#givenUp = true
+  }
+
+  async #insist(lease: LeaseName, give: () => Promise<boolean>): Promise<void> {
     let answerLost = false
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const giving: Giving = { lease, released: false }
-        await this.#releases.join(giving)
         // After a lost answer the first attempt may have been the one that released it.
-        if (giving.released || answerLost) return
+        if ((await give()) || answerLost) return
         throw new LockNotHeldError({ key: lease.key, operation: 'release' })
       } catch (error) {
-        if (attempt === attempts || !isTransient(error)) throw error
+        if (attempt === attempts || this.#givenUp || !isTransient(error)) throw error
         answerLost ||= isAmbiguous(error)
         await new Promise<void>((resolve) => {
           // The holder waits for it: without a connection this timer is all that keeps the process alive.

@@ -57,20 +57,12 @@ export class Renewer {
     // A renewal of the old ttl that is sent after this one would be taken for one of the new.
     lease.grant.refreshing = true
     try {
-      await this.#exactly(lease, ttlMs, 'refresh', monotonicNow() + lease.remainingMs())
+      await this.#exactly(lease, ttlMs)
     } finally {
       lease.grant.refreshing = false
     }
     lease.grant.renewAt = monotonicNow() + ttlMs * renewAt
     if (this.#leases.has(lease)) this.#wakeAt(lease.grant.renewAt)
-  }
-
-  /**
-   * Lets the lease of a released lock run on for so long, and end then.
-   * @throws {LockNotHeldError} when the database says that it is over
-   */
-  async keep(lease: Lease, keepMs: number): Promise<void> {
-    await this.#exactly(lease, keepMs, 'release', monotonicNow() + statementTimeoutMs)
   }
 
   close(): void {
@@ -139,13 +131,14 @@ export class Renewer {
     }
   }
 
-  async #exactly(lease: Lease, ttlMs: number, operation: string, until: number): Promise<void> {
+  async #exactly(lease: Lease, ttlMs: number): Promise<void> {
+    const until = monotonicNow() + lease.remainingMs()
     await lease.grant.confirming
     for (let attempt = 0; ; attempt += 1) {
       try {
         const [renewed] = await this.#send(lease.mode, [lease], () => ttlMs, true, until)
         if (renewed === 1) return
-        throw new LockNotHeldError({ key: lease.key, operation })
+        throw new LockNotHeldError({ key: lease.key, operation: 'refresh' })
       } catch (error) {
         if (!isTransient(error) || monotonicNow() >= until) throw error
         // The holder waits for it: without a connection this timer is all that keeps the process alive.

@@ -7,6 +7,7 @@ import {
   type LockerCapabilities,
   type LockStatus,
   LockTimeoutError,
+  type Logger,
   type TryAcquireOptions,
 } from '@x/lock-core'
 import {
@@ -19,6 +20,7 @@ import {
 } from '@x/lock-core/adapter'
 import { type Acquired, Acquiring, type Begun } from './acquiring.ts'
 import { Admin, type ListFilter } from './admin.ts'
+import { atMost } from './at-most.ts'
 import { Failover } from './failover.ts'
 import { Granting, type GrantRequest } from './granting.ts'
 import type { LeaseGrant, LeaseName } from './lease.ts'
@@ -63,6 +65,9 @@ const capabilities: LockerCapabilities = {
 
 const what = 'table locker'
 
+/** Milliseconds that `close()` waits for a database which does not answer. */
+const closeMs = 5_000
+
 /**
  * Locks as leases in a table: each grant has a fencing token and ends by itself when its holder does not renew it. Every
  * statement is a transaction of its own, so it works through any pooler. Run `migrate(pool)` first.
@@ -94,6 +99,7 @@ class LeaseLocker implements TableLocker {
   readonly #acquiring: Acquiring
   readonly #admin: Admin
   readonly #family: LockFamily<LeaseGrant>
+  readonly #logger: Logger | undefined
   readonly #held = new Set<LockHandle<LeaseGrant>>()
   readonly #waits = new Waits()
   #closing: Promise<void> | null = null
@@ -102,6 +108,7 @@ class LeaseLocker implements TableLocker {
     this.ttlMs = options.ttlMs
     const { sessionId } = this.#owners
     const { logger, pollMs, claimMs, clockMarginMs, afterFailover } = options
+    this.#logger = logger
     const acquirer = { name: options.name, address: options.address }
     this.#store = new LockStore(options)
     this.#listening = new Listening({
@@ -127,7 +134,14 @@ class LeaseLocker implements TableLocker {
       logger,
       served: (ticket) => this.#line.wake(ticket),
     })
-    this.#granting = new Granting(this.#store, { acquirer, clockMarginMs, afterFailover })
+    this.#granting = new Granting(this.#store, {
+      acquirer,
+      clockMarginMs,
+      afterFailover,
+      forsaken: (requests) => {
+        for (const { key, mode, owner } of requests) this.#releasing.abandon({ key, mode, owner, token: null })
+      },
+    })
     this.#renewer = new Renewer(this.#store, logger)
     this.#releasing = new Releasing(this.#store, this.#handOff, logger)
     this.#acquiring = new Acquiring({
@@ -232,6 +246,17 @@ class LeaseLocker implements TableLocker {
     this.#waits.end(new ClosedError(what))
     for (const lock of [...this.#held]) lock.lose('closed')
     this.#renewer.close()
+    const settled = this.#settle()
+    if (await atMost(settled, closeMs)) return
+    this.#releasing.giveUp()
+    this.#logger?.warn({ closeMs }, 'the database is silent: closed without its answers; leases end with their ttl')
+    settled.catch((error: unknown) =>
+      this.#logger?.debug({ err: error }, 'a closed locker could not end in good order'),
+    )
+  }
+
+  /** Gives back what is left, and every resource. */
+  async #settle(): Promise<void> {
     await this.#granting.idle()
     await this.#waits.idle()
     await this.#line.close()
@@ -335,7 +360,7 @@ class LeaseLocker implements TableLocker {
 
   #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
     this.#forget(lock)
-    if (keepMs > 0) return this.#renewer.keep(lock, Math.ceil(keepMs))
+    if (keepMs > 0) return this.#releasing.keep(nameOf(lock), Math.ceil(keepMs))
     const lined = lock.grant.handedOver || this.#line.waiting(lock.key) > 0
     return this.#releasing.release({ ...nameOf(lock), lined })
   }

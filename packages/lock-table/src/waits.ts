@@ -1,5 +1,6 @@
 import type { Lock } from '@x/lock-core'
-import { systemClock, WaitLimit } from '@x/lock-core/adapter'
+import { WaitLimit } from '@x/lock-core/adapter'
+import { atMost } from './at-most.ts'
 
 /** Milliseconds for which a wait that is over goes on to give up its place in line; a round trip, as a rule. */
 const politeMs = 250
@@ -47,11 +48,4 @@ export class Waits {
   async idle(): Promise<void> {
     while (this.#underway.size > 0) await Promise.all(this.#underway)
   }
-}
-
-const atMost = async (work: Promise<void>, limitMs: number): Promise<void> => {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  const timer = systemClock.schedule(resolve, limitMs, { keepAlive: true })
-  await Promise.race([work, promise])
-  timer.cancel()
 }

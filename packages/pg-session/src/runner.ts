@@ -26,6 +26,8 @@ export interface StatementOptions {
   signal?: AbortSignal | undefined
   /** Renewals, heartbeats, beats and releases bypass the policy. @default false */
   bypassPolicy?: boolean | undefined
+  /** Called when the statement leaves: from then on it may have run, whatever the policy makes of it. */
+  onSend?: (() => void) | undefined
 }
 
 export interface RunnerTransaction {
@@ -87,7 +89,10 @@ class PoolRunner implements Runner {
 
   query<R extends Row = Row>(statement: Statement, values: unknown[], options?: StatementOptions): Promise<R[]> {
     return this.#supervise(`statement ${statement.name}`, options, (limit) =>
-      this.#withClient(limit, (client) => client.query<R>(statement, values, limit, this.#named)),
+      this.#withClient(limit, (client) => {
+        options?.onSend?.()
+        return client.query<R>(statement, values, limit, this.#named)
+      }),
     )
   }
 

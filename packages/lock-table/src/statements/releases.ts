@@ -1,8 +1,10 @@
 import type { Statement } from '@x/pg-session'
 import type { TableNames } from '../names.ts'
-import { named } from './sql.ts'
+import { ms, named } from './sql.ts'
 
-export const releaseStatements = (n: TableNames): Record<'release' | 'releaseOne' | 'releaseMany', Statement> => {
+export const releaseStatements = (
+  n: TableNames,
+): Record<'release' | 'releaseOne' | 'releaseMany' | 'keep' | 'keepShare', Statement> => {
   const statement = named(n)
   return {
     /** Frees one key (`$1`, owner `$2`, token `$3`) for which nobody waits; no row where the hand-off has to. */
@@ -31,6 +33,25 @@ ON CONFLICT (key) DO UPDATE SET
 WHERE l.is_acquired AND NOT l.shared AND l.line = 0
   AND l.session_id = excluded.session_id AND l.fencing_token = excluded.fencing_token
 RETURNING l.key, (l.released_at IS NOT NULL)::int::text`,
+    ),
+
+    /**
+     * Lets the lease of `$1` (owner `$2`, token `$3`) end in `$4` milliseconds, and takes its owner off: a renewal that is
+     * still on its way touches nothing. No row when it is over already.
+     */
+    keep: statement(
+      'keep',
+      `UPDATE ${n.locks} AS l SET session_id = NULL, expires_at = clock_timestamp() + ${ms('$4::bigint')}
+WHERE l.key = $1 AND l.session_id = $2 AND l.fencing_token = $3::bigint
+  AND l.is_acquired AND NOT l.shared AND l.expires_at > clock_timestamp()
+RETURNING 1`,
+    ),
+    /** The same for a shared holder. Its key stays taken until the latest of the leases that it had. */
+    keepShare: statement(
+      'keep_share',
+      `UPDATE ${n.shares} AS s SET fencing_token = -s.fencing_token, expires_at = clock_timestamp() + ${ms('$4::bigint')}
+WHERE s.key = $1 AND s.session_id = $2 AND s.fencing_token = $3::bigint AND s.expires_at > clock_timestamp()
+RETURNING 1`,
     ),
   }
 }

@@ -1,4 +1,4 @@
-import { startPrivatePostgres } from '@x/testkit'
+import { startPrivatePostgres, tcpProxy } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { Pool } from 'pg'
 import { afterEach, describe, expect, it, vi } from 'vitest'
@@ -55,6 +55,22 @@ describe('a pool that others have exhausted', () => {
     await expect(failed).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
     for (const client of taken) client.release()
     await (await locker.acquire('other')).release()
+  })
+})
+
+describe('a database that is silent', () => {
+  it('does not keep close() for longer than five seconds', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const locker = createTableLocker({ connectionString: proxy.url(database.url), wakeUps: 'poll', pollMs: 50 })
+    const lock = await locker.acquire('silent')
+    const waiting = locker.acquire('silent')
+    await expect.poll(async () => (await locker.status('silent')).waiters).toBe(1)
+    proxy.blackHole()
+    const startedAt = performance.now()
+    await Promise.all([locker.close(), expect(waiting).rejects.toMatchObject({ code: 'CLOSED' })])
+    // Five, and what a busy machine takes.
+    expect(performance.now() - startedAt).toBeLessThan(9_000)
+    expect(lock.isHeld()).toBe(false)
   })
 })
 
