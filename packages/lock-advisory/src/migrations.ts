@@ -1,7 +1,11 @@
 import type { MigrationOptions, MigrationReport, PgPool } from '@x/lock-core'
 import { createMigrations } from '@x/pg-session'
 
-const migrations = /* @__PURE__ */ createMigrations({ package: 'fencing', migrations: ['0001_fencing'] })
+const migrations = /* @__PURE__ */ createMigrations({
+  package: 'fencing',
+  migrations: ['0001_fencing'],
+  entry: '@x/lock-advisory/migrations',
+})
 
 /**
  * Creates what `fencing: 'sequence'` and `checkFence` need; advisory locks themselves need no schema. Idempotent; any

@@ -1,7 +1,8 @@
 import { ConnectionError, type PgPool } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
+import { refuseNative } from './client.ts'
 import { preparedName } from './prepared-name.ts'
-import { fromPgError } from './sqlstate.ts'
+import { fromConnectError, fromPgError } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
 /** How long something may take. */
@@ -38,9 +39,12 @@ export class BorrowedClient {
 
   /** @throws {ConnectionError} when none comes free before the limit; or the signal's reason */
   static async from(pool: PgPool, limit: Limit): Promise<BorrowedClient> {
-    const connecting = pool.connect()
+    // A pool that is not pg-pool may throw at once.
+    const connecting = (async () => pool.connect())()
     try {
-      return new BorrowedClient(await within(limit, connecting, () => exhausted(pool, limit)))
+      const client = await within(limit, connecting, () => exhausted(pool, limit))
+      refuseNative(client, limit.what)
+      return new BorrowedClient(client)
     } catch (error) {
       // One that comes too late is nobody's.
       connecting.then(
@@ -48,7 +52,7 @@ export class BorrowedClient {
         () => {},
       )
       if (limit.signal?.aborted) throw limit.signal.reason
-      throw fromPgError(error, limit.what)
+      throw fromConnectError(error, limit.what)
     }
   }
 
@@ -141,7 +145,7 @@ function within<T>(limit: Limit, work: Promise<T>, late: () => Error): Promise<T
 
 function tooSlow(statement: Statement, limit: Limit): ConnectionError {
   return new ConnectionError(
-    `statement ${statement.name}: no answer within ${limit.timeoutMs} ms; it may have run. Its connection was closed`,
+    `database connection: expected an answer within ${limit.timeoutMs} ms, got none; it may have been carried out, and its connection was closed: look for locks that it waits for (statement ${statement.name})`,
   )
 }
 
@@ -150,7 +154,7 @@ function exhausted(pool: PgPool, limit: Limit): ConnectionError {
   const waiting = count('waitingCount')
   const known = typeof waiting === 'number' ? ` (${count('totalCount')} open, ${waiting} callers waiting)` : ''
   return new ConnectionError(
-    `${limit.what}: the pool gave no client within ${limit.timeoutMs} ms${known}: give it a larger max, or look for clients that are not released and transactions that wait for a lock while they hold one`,
+    `database connection: the pool gave no client within ${limit.timeoutMs} ms${known}; give it a larger max, or look for clients that are not released and transactions that wait for a lock while they hold one (${limit.what})`,
   )
 }
 

@@ -1,5 +1,6 @@
+import { ConfigurationError } from '@x/lock-core'
 import type pg from 'pg'
-import { fromPgError } from './sqlstate.ts'
+import { fromConnectError } from './sqlstate.ts'
 
 /** How long a polite end may take before the socket is destroyed: a dead line never answers. */
 export const goodbyeMs = 1_000
@@ -13,6 +14,7 @@ export async function connectClient(
   client: pg.Client,
   { connect, signal }: { connect: () => Promise<unknown>; signal?: AbortSignal | undefined },
 ): Promise<void> {
+  refuseNative(client, 'connecting')
   // After a failure the driver may emit another error, and an emitter without a listener throws it at the process.
   client.on('error', ignore)
   signal?.throwIfAborted()
@@ -24,10 +26,23 @@ export async function connectClient(
   } catch (error) {
     destroyClient(client)
     signal?.throwIfAborted()
-    throw fromPgError(error, 'connecting to the database')
+    throw fromConnectError(error, 'connecting')
   } finally {
     signal?.removeEventListener('abort', stop)
   }
+}
+
+/**
+ * Their loss cannot be told from their silence, and their sockets cannot be destroyed.
+ *
+ * @throws {ConfigurationError} for a client of pg-native
+ */
+export function refuseNative(client: object, what: string): void {
+  if (!('native' in client)) return
+  throw new ConfigurationError(
+    `${what}: expected connections of pg's JavaScript client, got pg-native's, whose socket we could not watch over; use pg.Pool and not pg.native.Pool, and unset NODE_PG_FORCE_NATIVE`,
+    { option: 'pool' },
+  )
 }
 
 /** Ends the connection: politely first, and for good after a second. Resolves when the socket is closed. */

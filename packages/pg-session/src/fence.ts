@@ -1,9 +1,7 @@
-import { ConfigurationError, type SqlExecutor, StaleFenceError } from '@x/lock-core'
+import { ConfigurationError, hasErrorCode, SchemaError, type SqlExecutor, StaleFenceError } from '@x/lock-core'
 import { asExecutor, notInTransaction, sameTransactionSql, transactionMark } from './executor.ts'
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts'
-
-/** @default of every `schema` option */
-export const defaultSchema = 'coordination'
+import { defaultSchema, toMigrate } from './to-migrate.ts'
 
 /**
  * A scalar SQL expression: the base of this server's tokens, `(offset + timeline) * 2^48`. The subquery depends on no row, so
@@ -86,7 +84,14 @@ export async function checkFence(
   const text = checkFenceSql(schema)
   const transaction = asExecutor(executor, what)
   const mark = await transactionMark(transaction)
-  const [row] = await transaction.query<{ newest: string }>(text, [resource, String(token), mark])
+  const [row] = await transaction
+    .query<{ newest: string }>(text, [resource, String(token), mark])
+    .catch((error: unknown) => {
+      if (!hasErrorCode(error, 'SCHEMA_MISSING')) throw error
+      const missing = `${what}: expected the tables of fencing in schema ${quoteIdentifier(schema)}, got none`
+      const advice = toMigrate('@x/lock-table/migrations', schema)
+      throw new SchemaError('SCHEMA_MISSING', `${missing}; ${advice}`, { cause: error.cause })
+    })
   if (row === undefined) throw notInTransaction(what)
   const newest = BigInt(row.newest)
   if (newest > token) throw new StaleFenceError({ resource, token, newest })

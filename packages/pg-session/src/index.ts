@@ -15,7 +15,7 @@ export {
   sameTransactionSql,
   transactionMark,
 } from './executor.ts'
-export { checkFence, defaultSchema, fencingBaseSql, fencingTokenSql } from './fence.ts'
+export { checkFence, fencingBaseSql, fencingTokenSql } from './fence.ts'
 export { channelName, payloadFits, quoteIdentifier, quoteLiteral } from './identifiers.ts'
 export {
   createListener,
@@ -36,5 +36,6 @@ export {
   type StatementOptions,
 } from './runner.ts'
 export { openSession, type Session, type SessionOptions } from './session.ts'
-export { fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
+export { fromConnectError, fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
 export type { Row, Statement } from './statement.ts'
+export { defaultSchema } from './to-migrate.ts'

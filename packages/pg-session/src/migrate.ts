@@ -2,11 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type MigrationOptions, type MigrationReport, type PgPool, PrivilegeError, SchemaError } from '@x/lock-core'
 import { BorrowedClient, type Limit } from './borrowed-client.ts'
 import type { QueryRows } from './detect.ts'
-import { defaultSchema } from './fence.ts'
-import { quoteIdentifier, quoteLiteral } from './identifiers.ts'
+import { quoteIdentifier } from './identifiers.ts'
 import { type Migration, readMigration, renderMigration } from './migration.ts'
 import { sqlStateOf } from './sqlstate.ts'
 import type { Statement } from './statement.ts'
+import { defaultSchema, toMigrate } from './to-migrate.ts'
 
 /** The migrations of one package, in order. */
 export interface PackageMigrations {
@@ -14,6 +14,8 @@ export interface PackageMigrations {
   readonly package: string
   /** Names of files in `migrations/` without `.up.sql`; those of other packages that it builds on come first. */
   readonly migrations: readonly string[]
+  /** Where its `migrate` is imported from, for messages. @default that of the package */
+  readonly entry?: string | undefined
 }
 
 /**
@@ -83,19 +85,19 @@ export async function checkSchema(runner: QueryRows, list: PackageMigrations, sc
     if (row === undefined) {
       throw new SchemaError(
         'SCHEMA_MISSING',
-        `schema ${home} lacks ${name} version ${version}: ${toMigrate(list, schema)}`,
+        `expected ${name} version ${version} in schema ${home}, got none; ${toMigrate(entryOf(list), schema)}`,
       )
     }
     if (row.version < version) {
       throw new SchemaError(
         'SCHEMA_OUTDATED',
-        `schema ${home} has ${name} version ${row.version}, this code needs ${version}: ${toMigrate(list, schema)}`,
+        `expected ${name} version ${version} in schema ${home}, got version ${row.version}; ${toMigrate(entryOf(list), schema)}`,
       )
     }
     if (row.compatibleWith > version) {
       throw new SchemaError(
         'SCHEMA_NEWER',
-        `schema ${home} has ${name} version ${row.version}, which works with code from version ${row.compatibleWith} on, and this code is ${version}: deploy a newer version of the package, or apply the down migrations`,
+        `expected ${name} version ${version} in schema ${home}, got version ${row.version}, which works with code from version ${row.compatibleWith} on; deploy a newer version of the package, or apply the down migrations`,
       )
     }
   }
@@ -214,6 +216,14 @@ const lockVersion = (schema: string): Statement => ({
   text: `SELECT version FROM ${quoteIdentifier(schema, 'schema')}.schema_versions WHERE package = $1 FOR UPDATE`,
 })
 
+/** Who asks, where, and whether he may create in the schema; false where there is none. */
+const whoami: Statement = {
+  name: 'schema_whoami',
+  text: `
+    SELECT current_user, current_database(),
+           EXISTS (SELECT FROM pg_namespace WHERE nspname = $1 AND has_schema_privilege(oid, 'CREATE'))`,
+}
+
 /** Errors of the one who came second to create something that IF NOT EXISTS did not see yet. */
 const raceStates = new Set(['23505', '42P06', '42P07', '42710', '42723', '42701', '40001', '40P01', 'XX000'])
 
@@ -225,22 +235,22 @@ function isCreationRace(error: unknown): boolean {
 async function missingGrant(error: unknown, session: QueryRows, schema: string): Promise<PrivilegeError | null> {
   if (sqlStateOf(error) !== '42501') return null
   const found = await presence(session, schema)
-  const whoami: Statement = { name: 'whoami', text: 'SELECT current_user, current_database()' }
-  const [row] = await session.query<[string, string]>(whoami, [])
+  const [row] = await session.query<[string, string, boolean]>(whoami, [schema])
   const role = quoteIdentifier(row?.[0] ?? 'role')
-  const aboutRole =
-    error instanceof Error && /permission denied to (create|grant) role|admin option on role/.test(error.message)
-  const grant = aboutRole
-    ? `CREATE ROLE coordination_capture NOLOGIN NOINHERIT (where it is missing) and GRANT coordination_capture TO ${role} as an administrator`
-    : found.schema
-      ? `GRANT USAGE, CREATE ON SCHEMA ${quoteIdentifier(schema)} TO ${role}`
-      : `GRANT CREATE ON DATABASE ${quoteIdentifier(row?.[1] ?? 'database')} TO ${role}`
+  const message = error instanceof Error ? error.message : String(error)
+  const lend = `GRANT coordination_capture TO ${role}`
+  const grant = /permission denied to create role/.test(message)
+    ? `CREATE ROLE coordination_capture NOLOGIN NOINHERIT; ${lend} (or ALTER ROLE ${role} CREATEROLE)`
+    : /permission denied to grant role|admin option on role/.test(message)
+      ? lend
+      : found.schema
+        ? // One that may create there and is refused has to lend the schema to the role of the capture functions.
+          `GRANT USAGE, CREATE ON SCHEMA ${quoteIdentifier(schema)} TO ${role}${row?.[2] ? ' WITH GRANT OPTION' : ''}`
+        : `GRANT CREATE ON DATABASE ${quoteIdentifier(row?.[1] ?? 'database')} TO ${role}`
   return new PrivilegeError(
-    `migrate: the role may not create what is needed (${error instanceof Error ? error.message : error}): run ${grant}, or let the owner of the schema run the migration`,
+    `migrate: expected the right to create what is needed, got: ${message}; run as an administrator ${grant}; or let a role that has the right migrate`,
     { cause: error },
   )
 }
 
-function toMigrate(list: PackageMigrations, schema: string): string {
-  return `run migrate(pool${schema === defaultSchema ? '' : `, { schema: ${quoteLiteral(schema)} }`}) of ${list.package}, or its files in migrations/ with psql`
-}
+const entryOf = (list: PackageMigrations): string => list.entry ?? `@x/${list.package}/migrations`

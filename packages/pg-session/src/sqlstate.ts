@@ -8,6 +8,7 @@ import {
   SchemaError,
   UnsupportedError,
 } from '@x/lock-core'
+import { type ConnectionFailure, connectionFailure, isSqlState, noConnection } from './connection-failure.ts'
 
 /** What the driver's errors carry, read defensively: `pg` may be present in several copies, or be another driver. */
 interface DriverError {
@@ -25,68 +26,58 @@ const transient = new Set([
   '53400', // configuration_limit_exceeded
 ])
 
-/** The server cannot be used now, or ended the session: nothing is wrong with the statement. */
-const unreachable = new Set([
-  '57P01', // admin_shutdown
-  '57P02', // crash_shutdown
-  '57P03', // cannot_connect_now
-  '57P05', // idle_session_timeout
-  '25P03', // idle_in_transaction_session_timeout
-  '25P04', // transaction_timeout
-  '53300', // too_many_connections
-])
-
-/** The way in is closed until somebody changes a setting. */
-const refusedLogin = new Set([
-  '28000', // invalid_authorization_specification
-  '28P01', // invalid_password
-  '3D000', // invalid_catalog_name
-  '57P04', // database_dropped
-])
-
-/** Messages of `pg` and `pg-pool` for a connection that is gone; they have no code. */
-const brokenConnection =
-  /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout expired|timeout exceeded when trying to connect|Query read timeout|Cannot use a pool after calling end|The server does not support SSL|server closed the connection)/i
-
 /**
  * One of our errors for whatever the driver threw; one of ours passes through untouched.
  *
- * @param context what was attempted, such as `statement lock_grant`; begins the message
+ * @param context what was attempted, such as `statement lock_grant`; ends the message
  */
 export function fromPgError(error: unknown, context: string): CoordinationError {
   if (isOurs(error)) return error
   const { message, code } = driverError(error)
-  const said = `${context}: ${message}`
   const options = { cause: error }
-  if (code === null) {
-    return brokenConnection.test(message) ? new ConnectionError(said, options) : new QueryError(said, options)
-  }
-  if (!isSqlState(code)) return new ConnectionError(said, options)
-  if (code === '40P01') return new DeadlockError(said, options)
+  const say = (what: string): string => `${what} (${context})`
+  const failure = connectionFailure(message, code)
+  if (failure !== null) return failed(failure, error, context)
+  if (code === null) return new QueryError(say(message), options)
+  if (code === '40P01') return new DeadlockError(say(`${message}; run the transaction again`), options)
   if (code === '42501') {
-    return new PrivilegeError(
-      `${said}; ${missingGrant(message)}; docs/operations.md lists what each role needs`,
-      options,
-    )
+    const said = say(`${message}: ${missingGrant(message)}; docs/operations.md lists what each role needs`)
+    return new PrivilegeError(said, options)
   }
   if (code === '42P01' || code === '3F000' || code === '42883') {
-    return new SchemaError('SCHEMA_MISSING', `${said}; run this package's migrate(pool, { schema })`, options)
+    return new SchemaError('SCHEMA_MISSING', say(`${message}: ${anyMigration}`), options)
   }
-  if (code === '42703') {
-    return new SchemaError('SCHEMA_OUTDATED', `${said}; run this package's migrate(pool, { schema })`, options)
-  }
+  if (code === '42703') return new SchemaError('SCHEMA_OUTDATED', say(`${message}: ${anyMigration}`), options)
   if (code === '25006') {
-    return new UnsupportedError(`${said}; the server is read-only: connect to the primary`, {
+    return new UnsupportedError(say(`${message}: the server is read-only; connect to the primary`), {
       ...options,
       // A standby may be promoted, and default_transaction_read_only be taken back.
       retryable: true,
     })
   }
-  if (code === '0A000') return new UnsupportedError(said, options)
-  if (refusedLogin.has(code)) return new ConnectionError(said, { ...options, retryable: false })
-  if (code.startsWith('08') || unreachable.has(code)) return new ConnectionError(said, options)
-  return new QueryError(said, { ...options, sqlState: code, retryable: transient.has(code) })
+  if (code === '0A000') return new UnsupportedError(say(message), options)
+  return new QueryError(say(message), { ...options, sqlState: code, retryable: transient.has(code) })
 }
+
+/** The same for an error of connecting, where also what nobody knows is a failure of the connection. */
+export function fromConnectError(error: unknown, context: string): CoordinationError {
+  const ours = fromPgError(error, context)
+  return ours !== error && hasErrorCode(ours, 'QUERY_FAILED') && driverError(error).code === null
+    ? failed(noConnection, error, context)
+    : ours
+}
+
+function failed(failure: ConnectionFailure, error: unknown, context: string): ConnectionError {
+  const { expected, advice, retryable } = failure
+  return new ConnectionError(
+    `database connection: expected ${expected}, got: ${driverError(error).message}; ${advice} (${context})`,
+    { cause: error, retryable },
+  )
+}
+
+/** Where it is not known whose tables are missing. */
+const anyMigration =
+  "run migrate(pool) of the package that threw this, such as import { migrate } from '@x/lock-table/migrations', and compare its schema option"
 
 /** The SQLSTATE of an error of the driver or of ours, for code that reacts to a single one. */
 export function sqlStateOf(error: unknown): string | null {
@@ -127,10 +118,6 @@ function isOurs(error: unknown): error is CoordinationError {
     typeof error.code === 'string' &&
     hasErrorCode(error, error.code as CoordinationError['code'])
   )
-}
-
-function isSqlState(code: string): boolean {
-  return /^[0-9A-Z]{5}$/.test(code) && !/^E[A-Z]{4}$/.test(code)
 }
 
 function driverError(error: unknown): DriverError {

@@ -55,7 +55,13 @@ export class Wire {
     this.#options = options
     this.#provenAt = connectedAt
     client.on('error', (error) => this.lose(error))
-    client.on('end', () => this.lose(new ConnectionError(`${options.what}: the server closed the connection`)))
+    client.on('end', () =>
+      this.lose(
+        new ConnectionError(
+          `${options.what}: expected the connection to last, got its end; see the server's log, or that of what stands between`,
+        ),
+      ),
+    )
     this.#wakeAt(monotonicNow() + options.detectMs / 3)
   }
 
@@ -208,7 +214,9 @@ export class Wire {
       if (now < active.expiresAt) this.#wakeAt(Math.min(active.expiresAt, this.trustedUntil))
       else
         this.lose(
-          new ConnectionError(`${this.#options.what}: no answer to ${active.what} within ${active.timeoutMs} ms`),
+          new ConnectionError(
+            `${this.#options.what}: expected an answer to ${active.what} within ${active.timeoutMs} ms, got none; its connection was closed, and it may have been carried out`,
+          ),
         )
     } else if (now < this.#provenAt + this.#options.detectMs / 3) {
       this.#wakeAt(this.#provenAt + this.#options.detectMs / 3)
@@ -235,5 +243,7 @@ function endsSession(error: unknown): boolean {
 }
 
 function tooLate({ what, detectMs }: WireOptions): ConnectionError {
-  return new ConnectionError(`${what}: the server gave no sign of life for ${detectMs} ms`)
+  return new ConnectionError(
+    `${what}: expected a sign of life within ${detectMs} ms, got none; look for a broken network and a blocked event loop`,
+  )
 }

@@ -144,7 +144,9 @@ describe('checkSchema', () => {
     const pool = database.pool()
     await expect(check(pool)).rejects.toMatchObject({
       code: 'SCHEMA_MISSING',
-      message: expect.stringContaining(`run migrate(pool, { schema: 'checked' }) of fencing`),
+      message: expect.stringContaining(
+        `run once: import { migrate } from '@x/fencing/migrations'; await migrate(pool, { schema: "checked" }); or`,
+      ),
     })
     await pool.query(renderMigration('0003_cluster_discovery', 'up', schema))
     await expect(check(pool)).rejects.toMatchObject({ code: 'SCHEMA_MISSING' })
@@ -196,12 +198,15 @@ describe('without the right to', () => {
     const pool = database.pool()
     const weak = database.pool({ max: 1 })
     await pool.query(`DO $$ BEGIN CREATE ROLE weak; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+    await pool.query(
+      `DO $$ BEGIN CREATE ROLE coordination_capture NOLOGIN NOINHERIT; EXCEPTION WHEN duplicate_object THEN NULL; END $$`,
+    )
     await pool.query('CREATE SCHEMA no_role; GRANT USAGE, CREATE ON SCHEMA no_role TO weak')
     weak.on('connect', (client) => void client.query('SET ROLE weak'))
     const input: PackageMigrations = { package: 'leader-input', migrations: ['0004_leader_input'] }
     await expect(migrate(weak, input, { schema: 'no_role' })).rejects.toMatchObject({
       code: 'PRIVILEGE',
-      message: expect.stringContaining('GRANT coordination_capture TO "weak" as an administrator'),
+      message: expect.stringContaining('run as an administrator GRANT coordination_capture TO "weak"; or'),
     })
   })
 })

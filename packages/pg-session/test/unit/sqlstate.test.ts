@@ -1,6 +1,6 @@
 import { ConnectionError, LockLostError } from '@x/lock-core'
 import { describe, expect, it } from 'vitest'
-import { fromPgError, isConflict, sqlStateOf } from '../../src/index.ts'
+import { fromConnectError, fromPgError, isConflict, sqlStateOf } from '../../src/index.ts'
 
 const serverError = (code: string, message = 'said the server'): Error =>
   Object.assign(new Error(message), { code, severity: 'ERROR' })
@@ -33,7 +33,8 @@ describe('fromPgError', () => {
     const cause = serverError(code)
     const error = fromPgError(cause, 'statement grant')
     expect(error).toMatchObject({ code: expected, retryable, cause })
-    expect(error.message).toContain('statement grant: said the server')
+    expect(error.message).toContain('said the server')
+    expect(error.message).toMatch(/ \(statement grant\)$/)
   })
 
   it('keeps the SQLSTATE, on ours and through the cause', () => {
@@ -51,6 +52,43 @@ describe('fromPgError', () => {
       expect(fromPgError(new Error(message), 'x')).toMatchObject({ code: 'CONNECTION', retryable: true })
     },
   )
+
+  it.each([
+    ['ECONNREFUSED', 'check that it runs, and the host and port', true],
+    ['ENOTFOUND', 'check the host', true],
+    ['ECONNRESET', 'may have been carried out', true],
+    ['08006', 'may have been carried out', true],
+    ['08P01', 'its log say why', true],
+    ['28P01', 'check user and password', false],
+    ['3D000', 'create it, or correct the name', false],
+    ['53300', 'lower max of your pools', true],
+    ['57P03', 'try again', true],
+    ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'ssl.ca', false],
+    ['ERR_SSL_WRONG_VERSION_NUMBER', 'set ssl', false],
+  ])('says what to do about %s', (code, advice, retryable) => {
+    const error = fromPgError(serverError(code), 'x')
+    expect(error).toMatchObject({ code: 'CONNECTION', retryable })
+    expect(error.message).toMatch(/^database connection: expected .+, got: said the server; .+ \(x\)$/)
+    expect(error.message).toContain(advice)
+  })
+
+  it.each([
+    ['SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string', 'check user and password'],
+    ['The server does not support SSL connections', 'set ssl'],
+    ['Cannot use a pool after calling end on the pool', 'end it after everything'],
+    ['timeout expired', 'check that it runs'],
+  ])('says what to do about what the driver says without a code: %s', (message, advice) => {
+    const error = fromPgError(new Error(message), 'x')
+    expect(error.code).toBe('CONNECTION')
+    expect(error.message).toContain(advice)
+  })
+
+  it('takes what nobody knows for a failure of the connection only while connecting', () => {
+    expect(fromPgError(new Error('no token'), 'x')).toMatchObject({ code: 'QUERY_FAILED' })
+    const error = fromConnectError(new Error('no token'), 'x')
+    expect(error).toMatchObject({ code: 'CONNECTION', message: expect.stringContaining('got: no token') })
+    expect(fromConnectError(serverError('42501'), 'x')).toMatchObject({ code: 'PRIVILEGE' })
+  })
 
   it('names the GRANT', () => {
     const denied = serverError('42501', 'permission denied for sequence fencing_tokens')
@@ -70,7 +108,7 @@ describe('fromPgError', () => {
     expect(fromPgError(ours, 'x')).toBe(ours)
     const connection = new ConnectionError('gone')
     expect(fromPgError(connection, 'x')).toBe(connection)
-    expect(fromPgError('a string', 'x')).toMatchObject({ code: 'QUERY_FAILED', message: 'x: a string' })
+    expect(fromPgError('a string', 'x')).toMatchObject({ code: 'QUERY_FAILED', message: 'a string (x)' })
     expect(fromPgError(null, 'x')).toMatchObject({ code: 'QUERY_FAILED' })
   })
 })
