@@ -212,8 +212,11 @@ END $$;
 
 -- Renews leases: rows are found through the index, in the order of the arrays, on a table of any fill. A planner that is
 -- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue.
+-- All get one ttl, or each its own where an array of them is given. It counts from before rows are waited for.
 -- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
-CREATE FUNCTION :"schema".lock_renew(keys text[], owners text[], tokens bigint[], ttls bigint[], exact boolean[])
+CREATE FUNCTION :"schema".lock_renew(
+  keys text[], owners text[], tokens bigint[], ttls bigint[], ttl bigint, exact boolean
+)
 RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -221,14 +224,16 @@ AS $$
 BEGIN
   RETURN QUERY
   -- renew
-  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting),
+  WITH durable AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'on', true) AS setting, clock_timestamp() AS now
+  ),
   renewed AS (
     UPDATE locks AS l
     SET expires_at = CASE
-      WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
-      ELSE greatest(l.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
-    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
-      WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
+      WHEN $6::boolean THEN durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond'
+      ELSE greatest(l.expires_at, durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond') END
+    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+      WITH ORDINALITY AS a (key, owner, token, ttl, position)
     WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
       AND l.is_acquired AND l.expires_at > clock_timestamp()
     RETURNING a.position
@@ -239,7 +244,7 @@ END $$;
 
 -- The same for shared holders, whose row in locks is locked first: it is what exclusive grants look at.
 CREATE FUNCTION :"schema".lock_renew_shares(
-  keys text[], owners text[], tokens bigint[], ttls bigint[], exact boolean[]
+  keys text[], owners text[], tokens bigint[], ttls bigint[], ttl bigint, exact boolean
 )
 RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
@@ -249,13 +254,15 @@ BEGIN
   PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE;
   RETURN QUERY
   -- renew shares
-  WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting),
+  WITH durable AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'on', true) AS setting, clock_timestamp() AS now
+  ),
   renewed AS (
     UPDATE lock_shares s SET expires_at = CASE
-      WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
-      ELSE greatest(s.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
-    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
-    WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
+      WHEN $6::boolean THEN durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond'
+      ELSE greatest(s.expires_at, durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond') END
+    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+    WITH ORDINALITY AS a (key, owner, token, ttl, position)
     JOIN locks l ON l.key = a.key AND l.is_acquired AND l.shared
     WHERE s.key = a.key AND s.session_id = a.owner AND s.fencing_token = a.token AND s.expires_at > clock_timestamp()
     RETURNING a.position, s.key, s.expires_at

@@ -156,14 +156,16 @@ export class Renewer {
     until: number,
   ): Promise<Uint8Array> {
     const { renew, renewShares } = this.#store.statements
+    const ttls = leases.map(ttlOf)
     const rows = await this.#store.queryLocked<readonly [string | null]>(
       mode === 'exclusive' ? renew : renewShares,
       [
         textArray(leases.map((lease) => lease.key)),
         plainArray(leases.map((lease) => lease.sessionId)),
         plainArray(leases.map((lease) => lease.fencingToken)),
-        plainArray(leases.map(ttlOf)),
-        plainArray(leases.map(() => exact)),
+        allEqual(ttls) ? null : plainArray(ttls),
+        ttls[0],
+        exact,
       ],
       {
         timeoutMs: Math.min(Math.max((until - monotonicNow()) / 2, shortestTimeoutMs), statementTimeoutMs),
@@ -175,6 +177,8 @@ export class Renewer {
     return renewed
   }
 }
+
+const allEqual = (values: readonly number[]): boolean => values.every((value) => value === values[0])
 
 const earliestDeadline = (leases: readonly Lease[]): number => {
   let shortest = Number.POSITIVE_INFINITY

@@ -1,25 +1,26 @@
 import type { TableNames } from '../names.ts'
-import { durable, type LockingStatement, locking as lockingOf } from './sql.ts'
+import { durableNow, type LockingStatement, locking as lockingOf } from './sql.ts'
 
 export const renewalStatements = (n: TableNames): Record<'renew' | 'renewShares', LockingStatement> => {
   const locking = lockingOf(n)
   return {
     /**
-     * Renews leases that are unexpired and still their owner's: `$1` keys, `$2` owners, `$3` tokens, `$4` ttls, `$5` whether they
-     * may get shorter. One row: the positions of those renewed as the text of an array, null for none.
+     * Renews leases that are unexpired and still their owner's: `$1` keys, `$2` owners, `$3` tokens, `$4` ttls, or null
+     * for `$5` for all, `$6` whether they may get shorter. One row: the positions of those renewed as the text of an array,
+     * null for none.
      */
     renew: locking(
       'renew',
-      5,
-      `SELECT renewed FROM ${n.renew}($1, $2, $3, $4, $5)`,
-      `WITH ${durable},
+      6,
+      `SELECT renewed FROM ${n.renew}($1, $2, $3, $4, $5, $6)`,
+      `WITH ${durableNow},
 renewed AS (
   UPDATE ${n.locks} AS l
   SET expires_at = CASE
-    WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
-    ELSE greatest(l.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
-  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
-    WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
+    WHEN $6::boolean THEN durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond'
+    ELSE greatest(l.expires_at, durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond') END
+  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+    WITH ORDINALITY AS a (key, owner, token, ttl, position)
   WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
     AND l.is_acquired AND l.expires_at > clock_timestamp()
   RETURNING a.position
@@ -29,15 +30,15 @@ SELECT array_agg(position)::text FROM renewed`,
     /** The same for shared holders, whose key stays taken until the latest of their leases ends. */
     renewShares: locking(
       'renew_shares',
-      5,
-      `SELECT renewed FROM ${n.renewShares}($1, $2, $3, $4, $5)`,
-      `WITH ${durable},
+      6,
+      `SELECT renewed FROM ${n.renewShares}($1, $2, $3, $4, $5, $6)`,
+      `WITH ${durableNow},
 renewed AS (
   UPDATE ${n.shares} s SET expires_at = CASE
-    WHEN a.exact THEN clock_timestamp() + a.ttl * interval '1 millisecond'
-    ELSE greatest(s.expires_at, clock_timestamp() + a.ttl * interval '1 millisecond') END
-  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::boolean[])
-  WITH ORDINALITY AS a (key, owner, token, ttl, exact, position)
+    WHEN $6::boolean THEN durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond'
+    ELSE greatest(s.expires_at, durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond') END
+  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+  WITH ORDINALITY AS a (key, owner, token, ttl, position)
   JOIN ${n.locks} l ON l.key = a.key AND l.is_acquired AND l.shared
   WHERE s.key = a.key AND s.session_id = a.owner AND s.fencing_token = a.token AND s.expires_at > clock_timestamp()
   RETURNING a.position, s.key, s.expires_at

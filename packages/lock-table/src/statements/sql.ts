@@ -44,5 +44,9 @@ export const held = (l: string, margin: string): string =>
 
 /** Committed before the answer leaves, whatever the role's setting; the write reads from this step, so it comes first. */
 export const durable = `durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true) AS setting)`
+/** The same, with the time for all rows of the statement. */
+export const durableNow = `durable AS MATERIALIZED (
+  SELECT set_config('synchronous_commit', 'on', true) AS setting, clock_timestamp() AS now
+)`
 /** Need not survive a crash: what is lost is written again. */
 export const lazy = `lazy AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS setting)`

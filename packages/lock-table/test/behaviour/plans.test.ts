@@ -49,8 +49,9 @@ const renewValues = (count: number): unknown[] => [
   keys(count),
   keys(count).map(() => 'owner'),
   keys(count).map((_, index) => index * 20),
-  keys(count).map(() => 30_000),
-  keys(count).map(() => false),
+  null,
+  30_000,
+  false,
 ]
 
 describe('a table that was analyzed', () => {

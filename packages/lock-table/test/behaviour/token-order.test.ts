@@ -7,7 +7,7 @@ import { blocked } from '../support/blocked.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { grant, grantOne, grantFree, release } = tableStatements(tableNames('coordination', 'locks'))
+const { grant, grantShared, grantOne, grantFree, release } = tableStatements(tableNames('coordination', 'locks'))
 
 const tokenOf = async (client: Client, key: string): Promise<bigint> => {
   const { rows } = await client.query('SELECT fencing_token FROM coordination.locks WHERE key = $1', [key])
@@ -110,21 +110,31 @@ it('a grant that is asked for again has the same token, and one of another owner
   expect(await ask('other')).toEqual([])
 })
 
-it('an attempt that arrives after the one that repeats it does not shorten the lease', async () => {
-  const [a, b] = [await database.client(), await database.client()]
-  await b.query(`INSERT INTO coordination.locks (key) VALUES ('twice')`)
-  const ask = (client: Client, ttlMs: number): Promise<unknown> =>
-    client.query(grant.text, [['twice'], ['me'], [ttlMs], [null], 'name', null, 250, false])
-  await b.query('BEGIN')
-  await b.query(`SELECT FROM coordination.locks WHERE key = 'twice' FOR UPDATE`)
-  // The ttl stands for the time by which it was sent earlier.
-  const early = ask(a, 10_000)
-  await blocked(b, a)
-  await ask(b, 30_000)
-  await b.query('COMMIT')
-  await early
-  const { rows } = await a.query(
-    `SELECT expires_at > clock_timestamp() + interval '20 seconds' AS whole FROM coordination.locks WHERE key = 'twice'`,
-  )
-  expect(rows).toEqual([{ whole: true }])
-})
+it.each(['exclusive', 'shared'] as const)(
+  'an attempt that arrives after the one that repeats it does not shorten the lease (%s)',
+  async (mode) => {
+    const [a, b] = [await database.client(), await database.client()]
+    const key = `twice/${mode}`
+    await b.query('INSERT INTO coordination.locks (key) VALUES ($1)', [key])
+    const { text } = mode === 'exclusive' ? grant : grantShared
+    const ask = (client: Client, ttlMs: number): Promise<unknown> =>
+      client.query(text, [[key], ['me'], [ttlMs], [null], 'name', null, 250, false])
+    await b.query('BEGIN')
+    await b.query('SELECT FROM coordination.locks WHERE key = $1 FOR UPDATE', [key])
+    // The ttl stands for the time by which it was sent earlier.
+    const early = ask(a, 10_000)
+    await blocked(b, a)
+    await ask(b, 30_000)
+    await b.query('COMMIT')
+    await early
+    const whole = async (table: string): Promise<unknown[]> =>
+      (
+        await a.query(
+          `SELECT expires_at > clock_timestamp() + interval '20 seconds' AS whole FROM coordination.${table} WHERE key = $1`,
+          [key],
+        )
+      ).rows
+    expect(await whole('locks')).toEqual([{ whole: true }])
+    if (mode === 'shared') expect(await whole('lock_shares')).toEqual([{ whole: true }])
+  },
+)

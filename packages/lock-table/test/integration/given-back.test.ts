@@ -19,7 +19,7 @@ describe('minHoldMs', () => {
     const client = await database.client()
     // Sent by the holder before it released, and executed now.
     const { call } = mode === 'exclusive' ? renew : renewShares
-    const late = await client.query(call.text, [[lock.key], [lock.sessionId], [lock.fencingToken], [60_000], [false]])
+    const late = await client.query(call.text, [[lock.key], [lock.sessionId], [lock.fencingToken], null, 60_000, false])
     expect(late.rows).toEqual([{ renewed: null }])
     const { rows } = await client.query(
       `SELECT expires_at < clock_timestamp() + interval '3 seconds' AS soon
