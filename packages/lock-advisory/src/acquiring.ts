@@ -124,7 +124,9 @@ export class Acquiring {
     const turn = this.#queue.tryEnter(id, options.mode)
     const unlimited = options.signal === undefined && options.waitTimeoutMs === Number.POSITIVE_INFINITY
     const session = this.#sessions.current
-    if (turn === null || !unlimited || session === null) return this.#acquireSlowly(turn, wanted, trace)
+    if (turn === null || !unlimited || session === null) {
+      return this.#acquireSlowly(turn, wanted, trace, session !== null)
+    }
     try {
       this.#budget.take()
     } catch (error) {
@@ -140,12 +142,12 @@ export class Acquiring {
           return session.grant(key, turn, outcome, options)
         }
         this.#budget.give()
-        return this.#acquireSlowly(turn, wanted, trace)
+        return this.#acquireSlowly(turn, wanted, trace, true)
       },
       () => {
         // Whether a new session does better is found out there.
         this.#budget.give()
-        return this.#acquireSlowly(turn, wanted, trace)
+        return this.#acquireSlowly(turn, wanted, trace, true)
       },
     )
   }
@@ -173,7 +175,13 @@ export class Acquiring {
     this.#givingUp.end(error)
   }
 
-  async #acquireSlowly(early: Turn | null, wanted: WantedLock, trace: AcquireTrace | null): Promise<AdvisoryLock> {
+  /** @param hadSession whether there was a session when it was asked for */
+  async #acquireSlowly(
+    early: Turn | null,
+    wanted: WantedLock,
+    trace: AcquireTrace | null,
+    hadSession: boolean,
+  ): Promise<AdvisoryLock> {
     const { key, id, options } = wanted
     let turn = early
     if (turn === null && options.waitTimeoutMs === 0) {
@@ -181,7 +189,7 @@ export class Acquiring {
       if (turn === null) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })
     }
     const what = { keys: [key], ids: [id], options }
-    const lock = await this.#givingUp.limited(what, (limit) => this.#wait(turn, wanted, limit), dispose)
+    const lock = await this.#givingUp.limited(what, (limit) => this.#wait(turn, wanted, limit, hadSession), dispose)
     if (trace !== null) trace.batchSize = lock.grant.batchSize
     return lock
   }
@@ -221,15 +229,15 @@ export class Acquiring {
   }
 
   /** Waits for the turn, unless it has it, and then for other processes. Rejects with the turn left. */
-  async #wait(early: Turn | null, wanted: WantedLock, limit: WaitLimit): Promise<AdvisoryLock> {
+  async #wait(early: Turn | null, wanted: WantedLock, limit: WaitLimit, hadSession: boolean): Promise<AdvisoryLock> {
     const { key, id, options } = wanted
-    // Who finds no server at the start is told so. Who had one, or has waited already, waits through its restart.
-    const patient = early === null || this.#sessions.current !== null
     const turn = early ?? (await this.#standInLine(id, options.mode, limit))
     try {
       if (early !== null || this.#waiting.triesFirst) {
         const lock = await this.#tries.one(turn, wanted).catch((error: unknown) => {
-          if (patient && options.waitTimeoutMs > 0 && hasErrorCode(error, 'CONNECTION')) return null
+          // Who finds no server is told so. Whom it leaves in the middle waits for its return, as do those in line.
+          const patient = options.waitTimeoutMs > 0 && (hadSession || early === null)
+          if (patient && hasErrorCode(error, 'CONNECTION')) return null
           throw error
         })
         if (lock !== null) return lock

@@ -120,15 +120,32 @@ describe.each(['notify', 'server', 'poll'] as const)('a restart of the server (%
     await using holder = createAdvisoryLocker(options)
     await using locker = createAdvisoryLocker({ ...options, wait })
     const held = await holder.acquire('key')
-    await locker.ping()
-    const waiting = [locker.acquire('key'), locker.acquire('key')]
+    // Behind a lock of its own process as well, which ends with the server.
+    const [owning, behind] = [locker.acquire('own'), locker.acquire('own')]
+    const own = await owning
+    const waiting = [behind, locker.acquire('key'), locker.acquire('key')]
     await eventually(async () => (await holder.status('key')).waiters >= 1)
     await server.halt('immediate')
-    // He has had a server until now, and waits for its return.
     waiting.push(locker.acquire('key'))
     await expect(locker.acquire('key', { waitTimeoutMs: 300 })).rejects.toMatchObject({ code: 'LOCK_TIMEOUT' })
-    await eventually(() => !held.isHeld())
+    await eventually(() => !held.isHeld() && !own.isHeld())
     await server.resume()
     for (const lock of waiting) await (await lock).release()
+  })
+
+  it('that comes in the middle of a first try ends it neither; who comes while there is no server is told so', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const locker = createLocker({ connection: proxy.url(database.url), wait, detectMs: 2_000 })
+    await locker.ping()
+    const unlimited = locker.acquire('a')
+    const limited = locker.acquire('b', { waitTimeoutMs: 20_000 })
+    proxy.refuse()
+    proxy.cut()
+    await eventually(() => proxy.open === 0)
+    await expect(locker.acquire('c')).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
+    proxy.heal()
+    await (await unlimited).release()
+    await (await limited).release()
+    await locker.close()
   })
 })
