@@ -1,5 +1,5 @@
 import { SchemaError } from '@x/lock-core'
-import { fencingBaseSql, quoteIdentifier, quoteLiteral, type Session } from '@x/pg-session'
+import { fencingBaseSql, quoteIdentifier, quoteLiteral, type Session, toMigrate } from '@x/pg-session'
 import type { DrawToken } from './statements.ts'
 
 /** What the caller asked for; `auto` takes the sequence where the migration was run, else nothing. */
@@ -36,7 +36,7 @@ export async function planFencing(choice: FencingChoice, schema: string, session
     if (choice === 'auto') return none
     throw new SchemaError(
       'SCHEMA_MISSING',
-      `fencing 'sequence' needs the sequence ${sequence}, which is not there; run migrate() of @x/lock-advisory/migrations, or set fencing to 'none'`,
+      `fencing 'sequence': expected the sequence ${sequence}, got none; ${toMigrate('@x/lock-advisory/migrations', schema)}; or set fencing to 'none'`,
     )
   }
   const [row] = await session.query(

@@ -52,6 +52,8 @@ const poolOnly = new Set([
   'Promise',
   'onConnect',
   'verify',
+  // How long a caller may wait for a client; how long we may take to connect is `detectMs`.
+  'connectionTimeoutMillis',
   // Limits for the pool's short statements; a statement of a session carries its own.
   'statement_timeout',
   'query_timeout',

@@ -38,4 +38,4 @@ export {
 export { openSession, type Session, type SessionOptions } from './session.ts'
 export { fromConnectError, fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
 export type { Row, Statement } from './statement.ts'
-export { defaultSchema } from './to-migrate.ts'
+export { defaultSchema, toMigrate } from './to-migrate.ts'

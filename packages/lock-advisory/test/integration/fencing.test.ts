@@ -67,7 +67,7 @@ describe('where it was not', () => {
     await lock.release()
     await expect(createLocker({ fencing: 'sequence' }).acquire('key')).rejects.toMatchObject({
       code: 'SCHEMA_MISSING',
-      message: expect.stringContaining('migrate()'),
+      message: expect.stringContaining("import { migrate } from '@x/lock-advisory/migrations'; await migrate(pool)"),
     })
   })
 })

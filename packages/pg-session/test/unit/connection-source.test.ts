@@ -18,6 +18,7 @@ describe('connectionSource', () => {
       ssl: { rejectUnauthorized: false },
       max: 3,
       idleTimeoutMillis: 1,
+      connectionTimeoutMillis: 0,
       query_timeout: 5,
       statement_timeout: 5,
     })
