@@ -13,6 +13,7 @@ DROP FUNCTION IF EXISTS :"schema".capture_notify() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_key_expression(text, text[]);
 DROP FUNCTION IF EXISTS :"schema".capture_absent(text[]);
 DROP FUNCTION IF EXISTS :"schema".capture_row_expression(text, text[]);
+DROP FUNCTION IF EXISTS :"schema".capture_kept(text);
 REVOKE ALL ON SCHEMA :"schema" FROM coordination_capture;
 DROP TABLE IF EXISTS :"schema".parked_changes;
 DROP TABLE IF EXISTS :"schema".cursors;

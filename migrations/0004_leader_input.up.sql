@@ -157,13 +157,18 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                 coalesce((SELECT string_agg(DISTINCT format('NULL::text AS %I', c), ', ') FROM unnest(columns) c), 'NULL'))
 $$;
 
+CREATE FUNCTION :"schema".capture_kept(columns text) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT coalesce(nullif(columns, ''), '{}')::text[] $$;
+
 -- The trigger functions. Arguments: location, largest row in bytes, columns to keep ('' for all), then the key columns.
--- Key columns are arguments because looking them up in the catalog for each statement halves the rate of small writes.
+-- Key columns are arguments because looking them up in the catalog for each statement halves the rate of small writes, and
+-- arguments are used where they stand, because each variable that is declared costs every call.
 -- alias.* and not alias, and variables before columns: the user's columns may have any name.
 -- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000, and the user's write would fail. Even json -> key
 -- fails on a text with a \u that stands for no character, so such rows, like those that are too large, take the slow path,
 -- which names the key's columns. They leave a mark instead of costing each statement a query of its own that looks for them.
--- The session's formats are fixed, or the text of one key would differ from writer to writer.
+-- The session's formats are fixed, or the text of one key would differ from writer to writer. (To look at them first, and
+-- set them only where they differ, takes as long.)
 
 CREATE FUNCTION :"schema".capture_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -171,35 +176,30 @@ SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
 #variable_conflict use_variable
-DECLARE
-  cap  CONSTANT int := TG_ARGV[1];
-  keys CONSTANT text[] := TG_ARGV[3:];
-  kept CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
-  slow text := '';
 BEGIN
-  IF TG_ARGV[2] <> '' THEN
-    slow := 'all';
-  ELSIF cardinality(keys) = 1 THEN
+  IF TG_ARGV[2] = '' AND TG_NARGS = 4 THEN
     -- The common case stands alone: subplans cost even where they are not run.
     INSERT INTO changes (relation, operation, key, after)
     SELECT TG_ARGV[0], 'create', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
-    FROM (SELECT CASE WHEN pg_column_size(n.*) <= cap THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
+    FROM (SELECT CASE WHEN pg_column_size(n.*) <= TG_ARGV[1]::int THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
     WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-    slow := current_setting('coordination.slow', true);
-  ELSE
+    IF current_setting('coordination.slow', true) IS DISTINCT FROM 'some' THEN
+      RETURN NULL;
+    END IF;
+  ELSIF TG_ARGV[2] = '' THEN
     INSERT INTO changes (relation, operation, key, after)
-    SELECT TG_ARGV[0], 'create', CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END, r.whole
-    FROM (SELECT CASE WHEN pg_column_size(n.*) <= cap THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
+    SELECT TG_ARGV[0], 'create', CASE WHEN TG_NARGS > 3 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[3:]) k) END, r.whole
+    FROM (SELECT CASE WHEN pg_column_size(n.*) <= TG_ARGV[1]::int THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
     WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-    slow := current_setting('coordination.slow', true);
   END IF;
-  IF slow <> '' THEN
+  IF TG_ARGV[2] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
     PERFORM set_config('coordination.slow', '', true);
     EXECUTE format('INSERT INTO changes (relation, operation, key, after) '
         || 'SELECT $1, ''create'', %s, CASE WHEN pg_column_size(n.*) <= $2 THEN %s END FROM new_rows n, %s '
         || 'WHERE $3 OR CASE WHEN pg_column_size(n.*) <= $2 THEN strpos(to_json(n.*)::text, ''\u'') > 0 ELSE true END',
-                   capture_key_expression('n', keys), capture_row_expression('n', kept), capture_absent(keys || kept))
-      USING TG_ARGV[0], cap, slow = 'all';
+                   capture_key_expression('n', TG_ARGV[3:]), capture_row_expression('n', capture_kept(TG_ARGV[2])),
+                   capture_absent(TG_ARGV[3:] || capture_kept(TG_ARGV[2])))
+      USING TG_ARGV[0], TG_ARGV[1]::int, TG_ARGV[2] <> '';
   END IF;
   RETURN NULL;
 END $$;
@@ -210,35 +210,30 @@ SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
 #variable_conflict use_variable
-DECLARE
-  cap  CONSTANT int := TG_ARGV[1];
-  keys CONSTANT text[] := TG_ARGV[3:];
-  kept CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
-  slow text := '';
 BEGIN
-  IF TG_ARGV[2] <> '' THEN
-    slow := 'all';
-  ELSIF cardinality(keys) = 1 THEN
+  IF TG_ARGV[2] = '' AND TG_NARGS = 4 THEN
     -- The common case stands alone: subplans cost even where they are not run.
     INSERT INTO changes (relation, operation, key, before)
     SELECT TG_ARGV[0], 'delete', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
-    FROM (SELECT CASE WHEN pg_column_size(o.*) <= cap THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
+    FROM (SELECT CASE WHEN pg_column_size(o.*) <= TG_ARGV[1]::int THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
     WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-    slow := current_setting('coordination.slow', true);
-  ELSE
+    IF current_setting('coordination.slow', true) IS DISTINCT FROM 'some' THEN
+      RETURN NULL;
+    END IF;
+  ELSIF TG_ARGV[2] = '' THEN
     INSERT INTO changes (relation, operation, key, before)
-    SELECT TG_ARGV[0], 'delete', CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(keys) k) END, r.whole
-    FROM (SELECT CASE WHEN pg_column_size(o.*) <= cap THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
+    SELECT TG_ARGV[0], 'delete', CASE WHEN TG_NARGS > 3 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[3:]) k) END, r.whole
+    FROM (SELECT CASE WHEN pg_column_size(o.*) <= TG_ARGV[1]::int THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
     WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-    slow := current_setting('coordination.slow', true);
   END IF;
-  IF slow <> '' THEN
+  IF TG_ARGV[2] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
     PERFORM set_config('coordination.slow', '', true);
     EXECUTE format('INSERT INTO changes (relation, operation, key, before) '
         || 'SELECT $1, ''delete'', %s, CASE WHEN pg_column_size(o.*) <= $2 THEN %s END FROM old_rows o, %s '
         || 'WHERE $3 OR CASE WHEN pg_column_size(o.*) <= $2 THEN strpos(to_json(o.*)::text, ''\u'') > 0 ELSE true END',
-                   capture_key_expression('o', keys), capture_row_expression('o', kept), capture_absent(keys || kept))
-      USING TG_ARGV[0], cap, slow = 'all';
+                   capture_key_expression('o', TG_ARGV[3:]), capture_row_expression('o', capture_kept(TG_ARGV[2])),
+                   capture_absent(TG_ARGV[3:] || capture_kept(TG_ARGV[2])))
+      USING TG_ARGV[0], TG_ARGV[1]::int, TG_ARGV[2] <> '';
   END IF;
   RETURN NULL;
 END $$;
@@ -253,9 +248,6 @@ SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET b
 AS $$
 #variable_conflict use_variable
 DECLARE
-  cap  CONSTANT int := TG_ARGV[1];
-  keys CONSTANT text[] := TG_ARGV[3:];
-  kept CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
   olds bigint;
   news bigint;
 BEGIN
@@ -263,7 +255,7 @@ BEGIN
   IF olds = 0 AND news = 0 THEN
     RETURN NULL;
   END IF;
-  IF olds = 1 AND news = 1 AND cardinality(keys) = 1 AND TG_ARGV[2] = '' THEN
+  IF olds = 1 AND news = 1 AND TG_NARGS = 4 AND TG_ARGV[2] = '' THEN
     INSERT INTO changes (relation, operation, key, old_key, before, after)
     SELECT TG_ARGV[0], 'update', k.key_is, nullif(k.key_was, k.key_is), k.before, k.after
     FROM (
@@ -271,18 +263,16 @@ BEGIN
              jsonb_build_object(TG_ARGV[3], r.before -> TG_ARGV[3]) AS key_was,
              jsonb_build_object(TG_ARGV[3], r.after -> TG_ARGV[3]) AS key_is
       FROM (
-        SELECT CASE WHEN pg_column_size(o.*) <= cap THEN to_json(o.*) END AS before,
-               CASE WHEN pg_column_size(n.*) <= cap THEN to_json(n.*) END AS after
+        SELECT CASE WHEN pg_column_size(o.*) <= TG_ARGV[1]::int THEN to_json(o.*) END AS before,
+               CASE WHEN pg_column_size(n.*) <= TG_ARGV[1]::int THEN to_json(n.*) END AS after
         FROM old_rows o, new_rows n OFFSET 0
       ) r
-      WHERE CASE WHEN strpos(r.before::text, '\u') = 0 AND strpos(r.after::text, '\u') = 0 THEN true
-                 ELSE set_config('coordination.slow', 'some', true) IS NULL END
+      WHERE strpos(r.before::text, '\u') = 0 AND strpos(r.after::text, '\u') = 0
       OFFSET 0
     ) k;
-    IF current_setting('coordination.slow', true) IS DISTINCT FROM 'some' THEN
+    IF FOUND THEN
       RETURN NULL;
     END IF;
-    PERFORM set_config('coordination.slow', '', true);
   END IF;
   -- Planned for each statement, with its numbers of rows: a plan kept from small updates would be quadratic in large ones.
   EXECUTE format(
@@ -292,11 +282,12 @@ BEGIN
     || 'FROM (SELECT row_number() OVER () AS i, %1$s AS k, CASE WHEN pg_column_size(o.*) <= $2 THEN %2$s END AS j FROM old_rows o, %3$s) o '
     || '%4$s (SELECT row_number() OVER () AS i, %5$s AS k, CASE WHEN pg_column_size(n.*) <= $2 THEN %6$s END AS j FROM new_rows n, %3$s) n '
     || 'ON %7$s ORDER BY n.i, o.i',
-       capture_key_expression('o', keys), capture_row_expression('o', kept), capture_absent(keys || kept),
+       capture_key_expression('o', TG_ARGV[3:]), capture_row_expression('o', capture_kept(TG_ARGV[2])),
+       capture_absent(TG_ARGV[3:] || capture_kept(TG_ARGV[2])),
        CASE WHEN olds = news THEN 'JOIN' ELSE 'FULL JOIN' END,
-       capture_key_expression('n', keys), capture_row_expression('n', kept),
+       capture_key_expression('n', TG_ARGV[3:]), capture_row_expression('n', capture_kept(TG_ARGV[2])),
        CASE WHEN olds = news THEN 'o.i = n.i' ELSE 'o.k = n.k' END)
-    USING TG_ARGV[0], cap;
+    USING TG_ARGV[0], TG_ARGV[1]::int;
   RETURN NULL;
 END $$;
 
@@ -391,6 +382,7 @@ GRANT USAGE, CREATE ON SCHEMA :"schema" TO coordination_capture;
 ALTER FUNCTION :"schema".capture_key_expression(text, text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_absent(text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_row_expression(text, text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_kept(text) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_insert() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_update() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_delete() OWNER TO coordination_capture;
