@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { QueryError } from '@x/lock-core'
 import type { JsonValue, Operation } from './change-event.ts'
@@ -27,54 +28,69 @@ export interface FollowedTable {
   readonly format: RowFormat
 }
 
-/** A change as the handler sees it. Rows are parsed when they are looked at. */
+/** A change as the handler sees it. Whatever takes time is done when it is looked at: many handlers look at little. */
 export class FeedEvent {
   readonly input: string
-  readonly table: string
-  readonly location: string
-  readonly operation: Operation
-  readonly seq: bigint
-  readonly xid: bigint
+  /** The row of the log behind the event. */
+  readonly logged: LoggedChange
   readonly trigger: string
-  readonly #logged: LoggedChange
   readonly #followed: FollowedTable
+  readonly #keySuffix: string | undefined
   #before: JsonObject | null | undefined
   #after: JsonObject | null | undefined
   #key: JsonObject | null | undefined
   #isValid = false
-  /** What the idempotency key says besides the input. */
-  readonly keySuffix: string
 
   constructor(input: string, logged: LoggedChange, followed: FollowedTable, trigger: string, keySuffix?: string) {
     this.input = input
-    this.table = followed.name
-    this.location = logged.location
-    this.operation = logged.operation
-    this.seq = logged.seq
-    this.xid = logged.xid
+    this.logged = logged
     this.trigger = trigger
-    this.#logged = logged
     this.#followed = followed
-    this.keySuffix = keySuffix ?? `${logged.seq}:${logged.atMicros}`
+    this.#keySuffix = keySuffix
   }
 
-  /** The row of the log behind the event. */
-  get logged(): LoggedChange {
-    return this.#logged
+  get table(): string {
+    return this.#followed.name
+  }
+
+  get location(): string {
+    return this.logged.location
+  }
+
+  get operation(): Operation {
+    return this.logged.operation
+  }
+
+  get seq(): bigint {
+    return this.logged.seq
+  }
+
+  get xid(): bigint {
+    return this.logged.xid
+  }
+
+  /** What the idempotency key says besides the input. */
+  get keySuffix(): string {
+    return this.#keySuffix ?? `${this.logged.seq}:${this.logged.atMicros}`
+  }
+
+  /** Whether the table has a schema that the rows have not been through. */
+  get isToBeValidated(): boolean {
+    return this.#followed.schema !== null && !this.#isValid
   }
 
   get before(): JsonObject | null {
-    if (this.#before === undefined) this.#before = this.#row(this.#logged.before)
+    if (this.#before === undefined) this.#before = this.#row(this.logged.before)
     return this.#before
   }
 
   get after(): JsonObject | null {
-    if (this.#after === undefined) this.#after = this.#row(this.#logged.after)
+    if (this.#after === undefined) this.#after = this.#row(this.logged.after)
     return this.#after
   }
 
   get at(): Date {
-    return new Date(Number(this.#logged.atMicros) / 1_000)
+    return new Date(Number(this.logged.atMicros) / 1_000)
   }
 
   get idempotencyKey(): string {
@@ -82,20 +98,20 @@ export class FeedEvent {
   }
 
   get key(): JsonObject | null {
-    if (this.#key === undefined) this.#key = parseKey(this.#logged.key, this.#followed)
+    if (this.#key === undefined) this.#key = parseKey(this.logged.key, this.#followed)
     return this.#key
   }
 
   get oldKey(): JsonObject | null {
-    return parseKey(this.#logged.oldKey, this.#followed)
+    return parseKey(this.logged.oldKey, this.#followed)
   }
 
   get id(): string | null {
-    return idOf(this.#logged.key)
+    return idOf(this.logged.key)
   }
 
   get oversize(): boolean {
-    const { operation, before, after } = this.#logged
+    const { operation, before, after } = this.logged
     if (operation === 'truncate') return false
     return (
       (operation !== 'delete' && after === null) ||
@@ -112,6 +128,11 @@ export class FeedEvent {
 
   toRoute(): { location: string; operation: Operation; id: string; trigger: string } {
     return { location: this.location, operation: this.operation, id: this.id ?? '', trigger: this.trigger }
+  }
+
+  /** For console.log(): most of an event is in getters. */
+  [inspect.custom](): object {
+    return this.toJSON()
   }
 
   /** Loses nothing: bigints come as strings. */

@@ -3,14 +3,35 @@ import type { FeedEvent } from './event.ts'
 import { type Delivery, deliver } from './handling/deliver.ts'
 import { deliverByHand } from './handling/iterator.ts'
 import { afterWindow, type PinnedWindow } from './log/cursor.ts'
+import { type PageAhead, type PagePlace, pageAhead } from './log/page-ahead.ts'
 import { type ProbeRest, probeRest } from './log/probe.ts'
-import { cursorAt, isEmptyWindow, type Page, type Probe, probe, readPage, windowUpTo } from './log/reader.ts'
+import {
+  cursorAt,
+  isEmptyWindow,
+  type Page,
+  type PageLimits,
+  type Probe,
+  probe,
+  readPage,
+  windowUpTo,
+} from './log/reader.ts'
 import type { Term } from './term.ts'
+import { type GapTrace, gapChannel, leadingChannel, steppedDownChannel, type TermTrace } from './tracing.ts'
 import { upkeep } from './upkeep.ts'
 import type { WakeUp } from './wake-up.ts'
 
 /** Leads until the term is over: window after window, page after page. */
 export async function lead<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
+  const trace: TermTrace = { input: term.options.name, epoch: term.epoch }
+  leadingChannel.publish(trace)
+  try {
+    await leadOn(term, wakeUp)
+  } finally {
+    steppedDownChannel.publish(trace)
+  }
+}
+
+async function leadOn<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
   const { health } = term.parts
   const gap = term.check()
   const care = upkeep(term)
@@ -20,6 +41,8 @@ export async function lead<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
     health.status = 'gap'
     health.lastError = gap
     term.options.logger?.error({ input: term.options.name, err: gap }, 'changes were dropped')
+    const trace: GapTrace = { input: term.options.name, fromSeq: gap.fromSeq, toSeq: gap.toSeq }
+    gapChannel.publish(trace)
   }
   const rest = probeRest(() => performance.now())
   // Of an earlier statement than the snapshot that it is used with: see PinnedWindow.nextLo.
@@ -58,26 +81,49 @@ async function deliverWindow<DB>(term: Term<DB>, window: PinnedWindow): Promise<
   }
   const { batchSize, maxBatchBytes } = term.options
   let found = false
+  let likelyLarge = false
+  let ahead: PageAhead | null = null
   let rest: PinnedWindow | null = window
   while (rest !== null && !term.isOver) {
-    const limits = { locations: term.locations, rows: batchSize, bytes: maxBatchBytes }
-    const page: Page = await readPage(await term.connection(), term.parts.log, term.cursor, rest, limits)
+    const place: PagePlace = { cursor: term.cursor, window: rest, locations: term.locations }
+    const limits = { rows: batchSize, bytes: maxBatchBytes, likelyLarge }
+    const page: Page =
+      (await ahead?.take(place, term.signal)) ??
+      (await readPage(await term.connection(), term.parts.log, place, limits))
+    ahead = null
+    likelyLarge = !page.complete && page.changes.length < batchSize
     found ||= page.changes.length > 0
-    await handle(term, page)
-    const { pinned }: { pinned: PinnedWindow | null } = term.cursor
-    // Between pages of a long window, too.
-    if (pinned !== null) await term.breathe()
-    rest = pinned
+    const next = cursorAt(term.cursor, page, page.changes.at(-1))
+    if (next.pinned !== null)
+      ahead = readAhead(term, { ...place, cursor: next, window: next.pinned }, { ...limits, likelyLarge })
+    try {
+      await handle(term, page)
+      const { pinned }: { pinned: PinnedWindow | null } = term.cursor
+      // Between pages of a long window, too.
+      if (pinned !== null) await term.breathe()
+      rest = pinned
+    } catch (error) {
+      ahead?.drop()
+      throw error
+    }
   }
+  ahead?.drop()
   return found
+}
+
+function readAhead<DB>(term: Term<DB>, place: PagePlace, limits: PageLimits): PageAhead {
+  const { connections, log } = term.parts
+  return pageAhead(connections, place, (connection) => readPage(connection, log, place, limits))
 }
 
 /** Delivers what is in a page; what nobody wants to see only moves the cursor. */
 async function handle<DB>(term: Term<DB>, page: Page): Promise<void> {
   const from = term.cursor
-  const events = page.changes
-    .map((change) => term.eventOf(change))
-    .filter((event): event is FeedEvent => event !== null)
+  const events: FeedEvent[] = []
+  for (const change of page.changes) {
+    const event = term.eventOf(change)
+    if (event !== null) events.push(event)
+  }
   const end = cursorAt(from, page, page.changes.at(-1))
   if (events.length === 0) {
     term.advance(end)

@@ -1,5 +1,5 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { DirectConnection, Locker, ObservabilityOptions, PgPool } from '@x/lock-core'
+import type { DirectConnection, Locker, ObservabilityOptions, PgPool, Policy } from '@x/lock-core'
 import { parseOptions } from '@x/lock-core/adapter'
 import type { Kysely, Selectable, Transaction } from 'kysely'
 import { z } from 'zod'
@@ -19,6 +19,9 @@ export interface HandlerContext<DB> {
   readonly signal: AbortSignal
 }
 
+/** An operation by its name, or by its other one: `insert` is `create`, `remove` is `delete`. */
+export type OperationName = Exclude<Operation, 'read'> | 'insert' | 'remove'
+
 /** Handles a batch; when it rejects, nothing of the batch has happened. */
 export type ChangeHandler<DB> = (
   events: readonly ChangeEvent<DB>[],
@@ -28,7 +31,7 @@ export type ChangeHandler<DB> = (
 /** How one table is followed. */
 export interface TableConfig<R> {
   /** @default the input's operations */
-  operations?: readonly Exclude<Operation, 'read'>[] | undefined
+  operations?: readonly OperationName[] | undefined
   /** Columns to see in `before` and `after`. @default all of them */
   columns?: readonly (keyof R & string)[] | undefined
   /** Parses each row; a row that does not fit fails like a handler. */
@@ -54,7 +57,7 @@ export interface LeaderInputOptions<DB> extends ObservabilityOptions {
     | { readonly [T in keyof DB & string]?: TableConfig<Selectable<DB[T]>> | undefined }
     | { readonly patterns: readonly string[] }
   /** @default create, update, delete and truncate */
-  operations?: readonly Exclude<Operation, 'read'>[] | undefined
+  operations?: readonly OperationName[] | undefined
   /** Schema of our tables. @default 'coordination' */
   schema?: string | undefined
   /** Read what the tables hold already, as `read` events. `chunkSize` is 1 to 100_000. @default false; 1_000 */
@@ -177,7 +180,7 @@ const optionsSchema = z
       .optional(),
     ownChanges: z.boolean().default(false),
     logger: z.unknown().optional(),
-    policy: z.unknown().optional(),
+    policy: shape<Policy>('execute').optional(),
   })
   .refine(({ pool, connectionString }) => (pool === undefined) !== (connectionString === undefined), {
     path: ['pool'],

@@ -13,15 +13,44 @@ export interface RowFormat {
  * @param flat no column holds arrays, composites or JSON, in which the names of columns could come again
  */
 export function rowFormat(exact: readonly string[], flat: boolean): RowFormat {
-  if (exact.length === 0) return { parse: parseExact }
-  if (!flat) {
-    const columns: ReadonlySet<string> = new Set(exact)
-    return { parse: (text) => parseColumns(text, columns) }
+  const columns: ReadonlySet<string> = new Set(exact)
+  if (!flat) return { parse: exact.length === 0 ? parseExact : (text) => parseColumns(text, columns) }
+  const fields = exact.map((column) => ({ column, name: `${JSON.stringify(column)}:` }))
+  return {
+    parse(text) {
+      const row: { [column: string]: JsonValue } = parseBoundary(text)
+      // Not flat any more, or a digit is lost: the table was altered, or the number is one that the columns say nothing of.
+      for (const column in row) if (mayBeRounded(row[column], columns, column)) return parseColumns(text, columns)
+      let from = 0
+      for (const { column, name } of fields) {
+        if (typeof row[column] !== 'number') continue
+        const at = valueAt(text, name, from)
+        if (at === -1) return parseColumns(text, columns)
+        const comma = text.indexOf(',', at)
+        row[column] = text.slice(at, comma === -1 ? -1 : comma)
+        from = at
+      }
+      return row
+    },
   }
-  // In a flat row `"column":` cannot stand inside a value: there its quotes would be escaped.
-  const names = exact.map((column) => JSON.stringify(column).replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
-  const numbers = new RegExp(`((?:${names.join('|')}):)(-?[0-9][0-9.eE+-]*)`, 'g')
-  return { parse: (text) => parseExact(text.replace(numbers, '$1"$2"')) }
+}
+
+function mayBeRounded(value: JsonValue | undefined, exact: ReadonlySet<string>, column: string): boolean {
+  if (typeof value === 'number') return Number.isInteger(value) && !Number.isSafeInteger(value) && !exact.has(column)
+  return typeof value === 'object' && value !== null
+}
+
+/**
+ * Where the value of a field begins; -1 when the field is not found. Inside of a value its quotes would be escaped; only the
+ * name of another field can end like this one.
+ */
+function valueAt(text: string, name: string, from: number): number {
+  for (let at = text.indexOf(name, from); at !== -1; at = text.indexOf(name, at + 1)) {
+    const before = text.charAt(at - 1)
+    if (before === '{' || before === ',') return at + name.length
+  }
+  // The columns of an altered table may come in another order.
+  return from === 0 ? -1 : valueAt(text, name, 0)
 }
 
 /** Sixteen digits in a row, anywhere: the text may hold an integer that a number cannot. */

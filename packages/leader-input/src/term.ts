@@ -4,6 +4,7 @@ import type { KyselyPlugin } from 'kysely'
 import type { CaptureStatements } from './capture/statements.ts'
 import type { CapturedTable } from './capture/tables.ts'
 import { triggerPrefix } from './capture/triggers.ts'
+import type { Operation } from './change-event.ts'
 import type { Connection, Connections } from './connections.ts'
 import { FeedEvent, type FollowedTable, type LoggedChange } from './event.ts'
 import type { BatchContext } from './handling/batch.ts'
@@ -51,6 +52,7 @@ export class Term<DB> {
   #followed: ReadonlyMap<string, FollowedTable> = new Map()
   #tables: ReadonlyMap<string, CapturedTable> = new Map()
   #delivered = 0
+  readonly #triggers: Readonly<Record<Exclude<Operation, 'read'>, string>>
 
   constructor(parts: InputParts<DB>, lock: Lock, connection: Connection, stored: StoredCursor, signal: AbortSignal) {
     this.parts = parts
@@ -61,6 +63,13 @@ export class Term<DB> {
     this.#connection = connection
     this.#stored = stored
     this.#cursor = stored
+    const prefix = triggerPrefix(parts.options.schema)
+    this.#triggers = {
+      create: `${prefix}create`,
+      update: `${prefix}update`,
+      delete: `${prefix}delete`,
+      truncate: `${prefix}truncate`,
+    }
   }
 
   get cursor(): Cursor {
@@ -179,8 +188,9 @@ export class Term<DB> {
     // Only a parked one comes here: a backfill makes its own.
     if (change.operation === 'read') return new FeedEvent(this.options.name, change, followed, 'backfill', keySuffix)
     if (!followed.operations.has(change.operation)) return null
-    if (!this.options.ownChanges && this.#cursor.ownXids.includes(change.xid)) return null
-    return new FeedEvent(this.options.name, change, followed, triggerPrefix(this.options.schema) + change.operation)
+    const { ownXids } = this.#cursor
+    if (ownXids.length > 0 && !this.options.ownChanges && ownXids.includes(change.xid)) return null
+    return new FeedEvent(this.options.name, change, followed, this.#triggers[change.operation])
   }
 
   /** The catalog's side of a table. */
@@ -250,7 +260,7 @@ export class Term<DB> {
     health.lastError = error
   }
 
-  /** Waits; ends early when the term does. */
+  /** Waits between transactions, and does what else is due meanwhile; ends early when the term does. */
   async pause(ms: number): Promise<void> {
     const until = performance.now() + ms
     do {
@@ -259,10 +269,11 @@ export class Term<DB> {
         signal: this.signal,
         ref: true,
       }).catch(() => {})
+      if (!this.isOver) await this.breathe()
     } while (!this.isOver && performance.now() < until)
   }
 
-  /** Does what is due besides handling, between the batches of a long window. */
+  /** Does what is due besides handling. Outside of transactions only. */
   breathe: () => Promise<void> = async () => {}
 
   async whenResumed(): Promise<void> {

@@ -1,6 +1,7 @@
 import { type Drift, findDrift, findDriftWhileRunning } from './capture/drift.ts'
 import { alignTriggers, underLock } from './capture/install.ts'
-import { type Connection, inTransaction } from './connections.ts'
+import { type Connection, scanTimeoutMs } from './connection.ts'
+import { inTransaction } from './connections.ts'
 import { replayParked } from './handling/replay.ts'
 import type { Cursor } from './log/cursor.ts'
 import { pruner } from './log/prune.ts'
@@ -50,7 +51,7 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
   /** Gives up, loudly, on inputs that hold more of the log than they may; they may have no leader of their own. */
   const keepRetention = async (connection: Connection): Promise<void> => {
     for (const [capped] of await connection.rows(parts.upkeep.capped)) {
-      const [overdue] = await connection.rows(parts.upkeep.overdue, [capped])
+      const [overdue] = await connection.rows(parts.upkeep.overdue, [capped], scanTimeoutMs)
       if (overdue === undefined) continue
       const [name, drawnBefore] = overdue
       const [gap] = await connection.rows(parts.upkeep.giveUp, [name, drawnBefore])

@@ -1,7 +1,7 @@
 import { ConfigurationError } from '@x/lock-core'
 import { quoteIdentifier } from '@x/pg-session'
 import { largestRowBytes } from '../capture/triggers.ts'
-import type { Connection } from '../connections.ts'
+import { type Connection, scanTimeoutMs } from '../connection.ts'
 import type { LoggedChange } from '../event.ts'
 import type { Probe } from '../log/reader.ts'
 import { drawn } from '../log/statements.ts'
@@ -52,7 +52,11 @@ export async function readChunk(
     // Without a key there is no place to go on from: all of the table, which is bounded by `keylessLimitBytes`.
     const bytes = limit === null ? Number.MAX_SAFE_INTEGER : options.bytes
     const values = [...(after ?? []), limit, bytes]
-    const rows = await connection.rows({ name: '', text: chunkSql(table, after !== null, options.schema) }, values)
+    const rows = await connection.rows(
+      { name: '', text: chunkSql(table, after !== null, options.schema) },
+      values,
+      scanTimeoutMs,
+    )
     const found = rows.filter((row) => row[2] !== null)
     const seen = { snapshot: parseSnapshot(String(rows[0]?.[0])), lastNumber: BigInt(String(rows[0]?.[1])) }
     const total = Number(found[0]?.[5] ?? 0)

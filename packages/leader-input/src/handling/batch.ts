@@ -8,6 +8,7 @@ import type { Cursor } from '../log/cursor.ts'
 import { moveValues } from '../log/reader.ts'
 import type { LogStatements } from '../log/statements.ts'
 import type { ChangeHandler, ResolvedOptions } from '../options.ts'
+import { type BatchTrace, batchChannel } from '../tracing.ts'
 import type { ParkStatements } from './statements.ts'
 
 /** What a batch needs of its term. */
@@ -51,7 +52,29 @@ export class HandlerFailure extends Error {
  * @returns the transactions that the handler itself has changed captured tables in, to be passed over later
  * @throws {FencedError} @throws {HandlerFailure}
  */
-export async function commitBatch<DB>(context: BatchContext<DB>, work: BatchWork): Promise<bigint | null> {
+export function commitBatch<DB>(context: BatchContext<DB>, work: BatchWork): Promise<bigint | null> {
+  if (!batchChannel.hasSubscribers) return commit(context, work)
+  const trace: BatchTrace = {
+    input: context.options.name,
+    epoch: context.epoch,
+    events: work.events.length,
+    parked: work.parked.length,
+    attempt: work.attempt,
+  }
+  return batchChannel.tracePromise(async () => {
+    try {
+      const own = await commit(context, work)
+      trace.outcome = 'committed'
+      return own
+    } catch (error) {
+      trace.outcome =
+        error instanceof HandlerFailure ? 'handler-failed' : error instanceof FencedError ? 'fenced' : 'error'
+      throw error
+    }
+  }, trace)
+}
+
+async function commit<DB>(context: BatchContext<DB>, work: BatchWork): Promise<bigint | null> {
   const { connection, log, options, epoch } = context
   const limit = options.handlerTimeoutMs
   await connection.run(`BEGIN; SET LOCAL idle_in_transaction_session_timeout = ${limit + 5_000}`)
@@ -116,7 +139,7 @@ async function runHandler<DB>(context: BatchContext<DB>, { events, attempt }: Ba
     }, options.handlerTimeoutMs)
   })
   const handled = transaction.run(async (trx) => {
-    for (const event of events) await event.validate()
+    for (const event of events) if (event.isToBeValidated) await event.validate()
     await handler(events as unknown as readonly ChangeEvent<DB>[], {
       trx,
       client: transaction.client,

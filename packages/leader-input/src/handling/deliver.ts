@@ -3,6 +3,7 @@ import type { FeedEvent } from '../event.ts'
 import type { Cursor } from '../log/cursor.ts'
 import { isVisible } from '../log/window.ts'
 import type { Term } from '../term.ts'
+import { haltedChannel, type PoisonTrace, parkedChannel } from '../tracing.ts'
 import { commitBatch, HandlerFailure } from './batch.ts'
 import { afterFailure, afterSuccess, firstAttempt, longestRetryMs, retryDelayMs } from './retry.ts'
 
@@ -73,6 +74,7 @@ export async function deliver<DB>(
           { attempts: failures, cause: error.cause },
         ),
       )
+      haltedChannel.publish(poisonTrace(term, poison))
       attempt = { size: 1, number: attempt.number, splitting: true }
       await term.pause(retryDelayMs(failures, Math.random))
     }
@@ -81,10 +83,10 @@ export async function deliver<DB>(
 
 async function commit<DB>(term: Term<DB>, batch: readonly FeedEvent[], to: Cursor, attempt: number): Promise<void> {
   const blocked = term.blocked.copy()
-  const events: FeedEvent[] = []
+  const events: FeedEvent[] = blocked.isEmpty ? [...batch] : []
   const parked: { event: FeedEvent; reason: null }[] = []
-  for (const event of batch) {
-    if (blocked.isEmpty || !blocked.blocks(event.logged)) {
+  for (const event of blocked.isEmpty ? [] : batch) {
+    if (!blocked.blocks(event.logged)) {
       events.push(event)
       continue
     }
@@ -103,10 +105,15 @@ async function park<DB>(term: Term<DB>, event: FeedEvent, cause: unknown, to: Cu
   const blocked = term.blocked.copy()
   blocked.block(event.logged)
   term.blocked = blocked
+  parkedChannel.publish(poisonTrace(term, event))
   term.options.logger?.warn(
     { input: term.options.name, location: event.location, id: event.id, seq: event.seq.toString(), reason },
     'parked an event',
   )
+}
+
+function poisonTrace<DB>(term: Term<DB>, { location, seq, idempotencyKey }: FeedEvent): PoisonTrace {
+  return { input: term.options.name, epoch: term.epoch, location, seq, idempotencyKey }
 }
 
 /** The handler's own transactions so far that may still come up. */

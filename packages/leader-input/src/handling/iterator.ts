@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { ChangeEvent } from '../change-event.ts'
 import type { FeedEvent } from '../event.ts'
 import type { Term } from '../term.ts'
@@ -7,16 +8,32 @@ import type { HandOver } from './hand-over.ts'
 /** Acknowledgements are stored together: one that is lost means another delivery, which is what at least once allows. */
 const storeEveryMs = 100
 
+/** What else is due is looked at this often while the consumer takes its time. */
+const lookEveryMs = 100
+
 /** Delivers events one by one to an iterator. */
 export async function deliverByHand<DB>(term: Term<DB>, delivery: Delivery, handOver: HandOver): Promise<void> {
   let storedAt = performance.now()
   let dirty = false
+  const ended = new AbortController()
+  const signal = AbortSignal.any([term.signal, ended.signal])
+  const timer = (): Promise<'time'> => delay(lookEveryMs, 'time', { signal: ended.signal, ref: false })
+  let time = timer()
+  const acknowledgement = async (event: FeedEvent): Promise<boolean> => {
+    const handed = handOver(event, signal)
+    for (;;) {
+      const first = await Promise.race([handed, time])
+      if (first !== 'time') return first
+      await term.breathe()
+      time = timer()
+    }
+  }
   try {
     for (const event of delivery.events) {
       await term.whenResumed()
       // What does not fit is not handed out: the term ends with the reason, and the next one tries again.
       await event.validate()
-      if (term.isOver || !(await handOver(event, term.signal))) return
+      if (term.isOver || !(await acknowledgement(event))) return
       term.moved(event === delivery.events.at(-1) ? delivery.end : delivery.cursorAfter(event), 1)
       dirty = true
       if (performance.now() - storedAt < storeEveryMs) continue
@@ -25,6 +42,9 @@ export async function deliverByHand<DB>(term: Term<DB>, delivery: Delivery, hand
       storedAt = performance.now()
     }
   } finally {
+    // An event that was handed out and not acknowledged is taken back with it.
+    ended.abort()
+    time.catch(() => {})
     if (dirty && term.isLeading) await term.store()
   }
 }

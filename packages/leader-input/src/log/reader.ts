@@ -1,7 +1,8 @@
 import type { Operation } from '../change-event.ts'
-import type { Connection } from '../connections.ts'
+import { type Connection, scanTimeoutMs } from '../connection.ts'
 import type { LoggedChange } from '../event.ts'
 import { afterWindow, type Cursor, type PinnedWindow } from './cursor.ts'
+import type { PagePlace } from './page-ahead.ts'
 import type { LogStatements } from './statements.ts'
 import { formatSnapshot, isEmpty, parseSnapshot, type Snapshot, windowRange } from './window.ts'
 
@@ -39,35 +40,42 @@ export function isEmptyWindow(cursor: Cursor, window: PinnedWindow): boolean {
 }
 
 export interface PageLimits {
-  readonly locations: readonly string[]
   readonly rows: number
   readonly bytes: number
+  /** The last page ended at its bytes: this one is likely to. */
+  readonly likelyLarge: boolean
 }
 
 /** The next page of a window. */
 export async function readPage(
   connection: Connection,
   statements: LogStatements,
-  cursor: Cursor,
-  window: PinnedWindow,
-  { locations, rows: limit, bytes }: PageLimits,
+  { cursor, window, locations }: PagePlace,
+  { rows: limit, bytes, likelyLarge }: PageLimits,
 ): Promise<Page> {
   const { fromXid, untilXid, inProgress, late } = windowRange(cursor.prev, window.next)
   let from = cursor.lo
   if (window.lastSeq > from) from = window.lastSeq
-  const rows = await connection.rows(statements.page, [
+  const range = [
     from.toString(),
     window.hi.toString(),
     fromXid.toString(),
     untilXid.toString(),
     inProgress.map(String),
-    late.map(String),
-    window.lastSeq.toString(),
     cursor.lineage,
     locations,
     limit,
-    bytes,
-  ])
+  ]
+  if (late.length === 0 && !likelyLarge) {
+    // Where both rows of every change are this small, a whole page is within its bytes and nobody has to add them up.
+    const small = Math.floor(bytes / limit / 2)
+    const rows = await connection.texts(statements.page, [...range, small], scanTimeoutMs)
+    const large = rows.findIndex((row) => row[3] === null)
+    if (large === -1) return { changes: rows.map(loggedChange), window, complete: rows.length < limit }
+    if (large > 0) return { changes: rows.slice(0, large).map(loggedChange), window, complete: false }
+  }
+  const values = [...range, bytes, late.map(String), window.lastSeq.toString()]
+  const rows = await connection.texts(statements.sizedPage, values, scanTimeoutMs)
   const total = Number(rows[0]?.[9] ?? 0)
   return { changes: rows.map(loggedChange), window, complete: total < limit && rows.length === total }
 }
@@ -79,18 +87,53 @@ export function cursorAt(cursor: Cursor, page: Page, last: LoggedChange | undefi
   return last === undefined ? cursor : { ...cursor, pinned: { ...page.window, lastSeq: last.seq } }
 }
 
+/** A row of the log by the order of its columns in the statements. */
 export function loggedChange(row: readonly unknown[]): LoggedChange {
-  const [seq, xid, location, operation, key, oldKey, before, after, atMicros] = row as (string | null)[]
-  return {
-    seq: BigInt(seq ?? 0),
-    xid: BigInt(xid ?? 0),
-    location: location ?? '',
-    operation: operation as Operation,
-    key: key ?? null,
-    oldKey: oldKey ?? null,
-    before: before ?? null,
-    after: after ?? null,
-    atMicros: atMicros ?? '0',
+  return new LoggedRow(row as readonly (string | null)[])
+}
+
+/** Looks into the row that the driver made, instead of making another of each. */
+class LoggedRow implements LoggedChange {
+  readonly #row: readonly (string | null)[]
+
+  constructor(row: readonly (string | null)[]) {
+    this.#row = row
+  }
+
+  get seq(): bigint {
+    return BigInt(this.#row[0] ?? 0)
+  }
+
+  get xid(): bigint {
+    return BigInt(this.#row[1] ?? 0)
+  }
+
+  get location(): string {
+    return this.#row[2] ?? ''
+  }
+
+  get operation(): Operation {
+    return this.#row[3] as Operation
+  }
+
+  get key(): string | null {
+    return this.#row[4] ?? null
+  }
+
+  get oldKey(): string | null {
+    return this.#row[5] ?? null
+  }
+
+  get before(): string | null {
+    return this.#row[6] ?? null
+  }
+
+  get after(): string | null {
+    return this.#row[7] ?? null
+  }
+
+  get atMicros(): string {
+    return this.#row[8] ?? '0'
   }
 }
 

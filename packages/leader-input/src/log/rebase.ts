@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { sqlStateOf } from '@x/pg-session'
+import { unhurriedMs } from '../connection.ts'
 import type { Connections } from '../connections.ts'
 import { notInstalled } from '../leadership.ts'
 import { endOfLineage } from './cursor.ts'
@@ -34,7 +35,7 @@ export async function rebase(
         const [own, newest] = [Number(cursor[0]), Number(cursor[1])]
         // Several inputs share the log: the first of them begins the new lineage, the others follow.
         if (own === newest) {
-          await connection.rows(statements.splitLineage, [own])
+          await connection.rows(statements.splitLineage, [own], unhurriedMs)
           await connection.run(statements.beginLineage(own + 1))
         }
         await connection.rows(statements.finishLineage, [name, endOfLineage])

@@ -4,8 +4,13 @@ import { quoteIdentifier, quoteLiteral, type Statement } from '@x/pg-session'
 export interface LogStatements {
   /** What the world looks like: the snapshot, and a bound above all numbers that are visible in it. Parameters: none. */
   readonly probe: Statement
-  /** One page of a window, in the order of the log, and of how many rows it would be but for the limit of bytes. */
+  /**
+   * One page of a window without transactions that finished late, in the order of the log. A row of which one is above the given size has
+   * no operation: whoever meets one reads on with `sizedPage`. All values as the server writes them.
+   */
   readonly page: Statement
+  /** The same for any window, with a limit of bytes, and of how many rows it would be but for that. */
+  readonly sizedPage: Statement
   /** A transaction id above all that were given out before. Parameters: none. */
   readonly ownXid: Statement
   /** Types of the columns, as far as they matter for JSON. Parameters: oids. */
@@ -24,6 +29,8 @@ export interface LogStatements {
   readonly holdEpoch: Statement
   /** Remembers that this transaction's changes come from the handler itself. Parameters: name. */
   readonly markOwn: Statement
+  /** Nobody else moves the cursor until the end of the transaction. Waits for a batch. Parameters: name. */
+  readonly lockCursor: Statement
   /** Parameters: name, bound of the numbers drawn. */
   readonly seekNow: Statement
   /** Parameters: name. */
@@ -58,10 +65,30 @@ export const currentLineage = (schema: string): string => `
   SELECT pg_get_expr(d.adbin, d.adrelid)::int FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
    WHERE d.adrelid = ${quoteLiteral(`${quoteIdentifier(schema)}.changes`)}::regclass AND a.attname = 'lineage'`
 
+/** Bytes of the text of both rows. What is stored says less: it may be compressed. */
+const rowBytes = (row: string): string =>
+  `coalesce(octet_length(${row}.before::text), 0) + coalesce(octet_length(${row}.after::text), 0)`
+
+/** Microseconds since 1970, exact until 2088: a double of seconds since 2020. The numeric of `extract` takes twice as long. */
+const micros = (at: string): string =>
+  `round(date_part('epoch', ${at} - timestamptz '2020-01-01 00:00:00+00') * 1000000)::bigint + 1577836800000000`
+
 export function logStatements(schema: string): LogStatements {
   const at = quoteIdentifier(schema)
   const fresh = `revision = revision + 1, moved_at = clock_timestamp(), own_xids = '{}', gap_from = NULL, gap_to = NULL`
   const unpinned = 'snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL'
+  const inRange = (
+    above: string,
+    upTo: string,
+    fromXid: string,
+    untilXid: string,
+    inProgress: string,
+    lineage: string,
+    locations: string,
+  ): string =>
+    `c.seq > ${above} AND c.seq <= ${upTo}
+              AND coalesce(c.xid >= ${fromXid}::xid8 AND c.xid < ${untilXid}::xid8 AND c.xid <> ALL (${inProgress}::xid8[])
+                           AND c.lineage = ${lineage} AND c.relation = ANY (${locations}::text[]), false)`
   const columns = 'c.seq, c.xid, c.relation, c.operation, c.key, c.old_key, c.before, c.after, c.at'
   return {
     probe: {
@@ -73,38 +100,45 @@ export function logStatements(schema: string): LogStatements {
       name: 'input_page',
       // "coalesce(..., false)" keeps the conditions on xid away from the planner, which would else choose their index, or
       // think that few rows are left and sort all of them for each page. By number, from lo on, is the one path that stays
-      // good whatever the statistics say. BETWEEN instead of = keeps the order by xid and number a reason to take that index.
-      // Transactions that finished late come from behind lo, one by one.
+      // good whatever the statistics say. Nothing is cast to text: the server writes text anyway, and a cast would do it twice.
+      text: `
+        SELECT c.seq, c.xid, c.relation,
+               CASE WHEN octet_length(c.before::text) > $9 OR octet_length(c.after::text) > $9 THEN NULL ELSE c.operation END,
+               c.key, c.old_key,
+               CASE WHEN octet_length(c.before::text) <= $9 THEN c.before END,
+               CASE WHEN octet_length(c.after::text) <= $9 THEN c.after END,
+               ${micros('c.at')}
+          FROM ${at}.changes c
+         WHERE ${inRange('$1', '$2', '$3', '$4', '$5', '$6', '$7')}
+         ORDER BY c.seq LIMIT $8`,
+    },
+    sizedPage: {
+      name: 'input_sized_page',
+      // BETWEEN instead of = keeps the order by xid and number a reason to take their index. Transactions that finished late
+      // come from behind lo, one by one.
       text: `
         WITH page AS (
           (SELECT ${columns}
              FROM ${at}.changes c
-            WHERE c.seq > $1 AND c.seq <= $2
-              AND coalesce(c.xid >= $3::xid8 AND c.xid < $4::xid8 AND c.xid <> ALL ($5::xid8[]) AND c.lineage = $8
-                           AND c.relation = ANY ($9::text[]), false)
-            ORDER BY c.seq LIMIT $10)
+            WHERE ${inRange('$1', '$2', '$3', '$4', '$5', '$6', '$7')}
+            ORDER BY c.seq LIMIT $8)
           UNION ALL
           (SELECT c.*
-             FROM unnest($6::xid8[]) AS late (xid),
+             FROM unnest($10::xid8[]) AS late (xid),
                   LATERAL (SELECT ${columns}
                              FROM ${at}.changes c
-                            WHERE c.xid BETWEEN late.xid AND late.xid AND c.seq > $7
-                              AND coalesce(c.lineage = $8 AND c.relation = ANY ($9::text[]), false)
-                            ORDER BY c.xid, c.seq LIMIT $10) c)
-          ORDER BY seq LIMIT $10
+                            WHERE c.xid BETWEEN late.xid AND late.xid AND c.seq > $11
+                              AND coalesce(c.lineage = $6 AND c.relation = ANY ($7::text[]), false)
+                            ORDER BY c.xid, c.seq LIMIT $8) c)
+          ORDER BY seq LIMIT $8
         ), sized AS (
-          SELECT page.*,
-                 sum(CASE WHEN coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) < 1900
-                          THEN coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0)
-                          ELSE coalesce(octet_length(before::text), 0) + coalesce(octet_length(after::text), 0)
-                     END) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes,
+          SELECT page.*, sum(${rowBytes('page')}) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes,
                  row_number() OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS place,
                  count(*) OVER () AS total
             FROM page
         )
-        SELECT s.seq::text, s.xid::text, s.relation, s.operation, s.key::text, s.old_key::text, s.before::text, s.after::text,
-               (extract(epoch FROM s.at) * 1000000)::bigint::text, s.total::text
-          FROM sized s WHERE s.bytes <= $11 OR s.place = 1 ORDER BY s.seq`,
+        SELECT s.seq, s.xid, s.relation, s.operation, s.key, s.old_key, s.before, s.after, ${micros('s.at')}, s.total
+          FROM sized s WHERE s.bytes <= $9 OR s.place = 1 ORDER BY s.seq`,
     },
     ownXid: { name: 'input_own_xid', text: 'SELECT pg_current_xact_id()::text' },
     columnTypes: {
@@ -157,6 +191,7 @@ export function logStatements(schema: string): LogStatements {
               WHERE name = $1 AND EXISTS (SELECT FROM ${at}.changes c WHERE c.xid = pg_current_xact_id())
               RETURNING pg_current_xact_id()::text`,
     },
+    lockCursor: { name: 'input_lock_cursor', text: `SELECT 1 FROM ${at}.cursors WHERE name = $1 FOR UPDATE` },
     seekNow: {
       name: 'input_seek_now',
       text: `UPDATE ${at}.cursors SET ${fresh}, ${unpinned}, snap_prev = pg_current_snapshot(), lo = $2 WHERE name = $1 RETURNING 1`,

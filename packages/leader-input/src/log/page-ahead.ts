@@ -1,0 +1,77 @@
+import { once } from 'node:events'
+import type { Connection, Connections } from '../connections.ts'
+import type { Cursor, PinnedWindow } from './cursor.ts'
+import type { Page } from './reader.ts'
+
+/** What decides which changes the next page of a window holds. */
+export interface PagePlace {
+  readonly cursor: Pick<Cursor, 'prev' | 'lo' | 'lineage'>
+  readonly window: PinnedWindow
+  readonly locations: readonly string[]
+}
+
+/** A page that is read while the one before it is being handled. */
+export interface PageAhead {
+  /**
+   * The page, when it is the one that comes at `place`; null when it is another, could not be read, or has not found a
+   * connection yet: then it is to be read in the ordinary way. Never rejects.
+   */
+  take(place: PagePlace, signal: AbortSignal): Promise<Page | null>
+  /** Nobody will take it. */
+  drop(): void
+}
+
+/**
+ * Reads the next page of a window on a second connection, so that the disk's work on a commit and the server's on a read
+ * happen at once. It is the same page as later: what is visible in both ends of a window is over, and the log only grows.
+ *
+ * The connection is borrowed for the time of the read alone, and waited for no longer than the handler takes: a pool may
+ * have no other than the term's, and the handler may want one itself.
+ */
+export function pageAhead(
+  connections: Pick<Connections, 'use'>,
+  place: PagePlace,
+  read: (connection: Connection) => Promise<Page>,
+): PageAhead {
+  let state: 'connecting' | 'reading' | 'dropped' = 'connecting'
+  const reading = connections
+    .use(async (connection) => {
+      if (state === 'dropped') return null
+      state = 'reading'
+      return read(connection)
+    })
+    // Whatever it was, the ordinary read meets it too, or does without.
+    .catch(() => null)
+  return {
+    async take(wanted, signal) {
+      if (state !== 'reading' || !isSame(place, wanted) || signal.aborted) {
+        state = 'dropped'
+        return null
+      }
+      const taken = new AbortController()
+      const aborted = once(signal, 'abort', { signal: taken.signal }).then(
+        () => null,
+        () => null,
+      )
+      try {
+        return await Promise.race([reading, aborted])
+      } finally {
+        taken.abort()
+      }
+    },
+    drop() {
+      state = 'dropped'
+    },
+  }
+}
+
+function isSame(a: PagePlace, b: PagePlace): boolean {
+  return (
+    a.cursor.prev === b.cursor.prev &&
+    a.cursor.lo === b.cursor.lo &&
+    a.cursor.lineage === b.cursor.lineage &&
+    a.window.next === b.window.next &&
+    a.window.lastSeq === b.window.lastSeq &&
+    a.locations.join() === b.locations.join()
+  )
+}
