@@ -52,7 +52,7 @@ const open = async ({ url }: Surroundings, table: string, prepare: Prepare): Pro
 const empty = (pool: Pool, table: string): Promise<unknown> => pool.query(`TRUNCATE ${table}, coordination.changes`)
 
 const callers = 16
-const insertsEach = 200
+const insertsEach = 500
 
 /** F1: single-row inserts of 16 clients, each a transaction. */
 const singleInserts = (table: string, prepare: Prepare): Contender =>

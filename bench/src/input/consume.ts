@@ -1,21 +1,21 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { type ChangeHandler, createLeaderInput, type LeaderInput } from '@x/leader-input'
 import { createMemoryLocker } from '@x/lock-core/memory'
 import { Client, Pool } from 'pg'
-import type { Contender, Figures } from '../benchmark.ts'
+import type { Contender } from '../benchmark.ts'
 import { contender } from '../contender.ts'
-import { distribution, throughput } from '../measure.ts'
+import { throughput } from '../measure.ts'
 import type { Surroundings } from '../surroundings.ts'
 
-interface Things {
+/** The table that is followed. */
+export interface Things {
   f3_things: { id: string; name: string; price: string }
 }
 
-const events = 100_000
+export const events = 100_000
 const page = 1_000
 
 /** A log of 100,000 captured inserts, and an input that stands before them. */
-const fill = async (
+export const fill = async (
   { url }: Surroundings,
   options: object = {},
 ): Promise<{ pool: Pool; input: LeaderInput<Things> }> => {
@@ -29,7 +29,8 @@ const fill = async (
     ...options,
   })
   await pool.query(`CREATE TABLE IF NOT EXISTS f3_things (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, price numeric);
-    CREATE TABLE IF NOT EXISTS f3_effects (what text)`)
+    CREATE TABLE IF NOT EXISTS f3_effects (what text);
+    CREATE TABLE IF NOT EXISTS f3_totals (id int PRIMARY KEY, handled bigint)`)
   await input.install()
   // In this order: the first is an event itself.
   await pool.query('TRUNCATE f3_things, f3_effects')
@@ -74,8 +75,13 @@ export const barePagedRead: Contender = contender({
   },
 })
 
+type Write = (
+  batch: Parameters<ChangeHandler<Things>>[0],
+  client: Parameters<ChangeHandler<Things>>[1]['client'],
+) => Promise<unknown>
+
 /** Our feed from the start of the log to its end; each row is parsed. */
-const consume = (write: boolean): Contender =>
+const consume = (write: Write | null): Contender =>
   contender({
     open: (surroundings) => fill(surroundings),
     async round({ input }) {
@@ -84,7 +90,7 @@ const consume = (write: boolean): Contender =>
       let seen = 0
       const handler: ChangeHandler<Things> = async (batch, { client }) => {
         for (const { after } of batch) if (after === null) throw new Error('expected a row')
-        if (write) await client.query('INSERT INTO f3_effects SELECT unnest($1::text[])', [batch.map(({ id }) => id)])
+        if (write !== null) await write(batch, client)
         seen += batch.length
         if (seen === events) stop.abort()
       }
@@ -96,44 +102,15 @@ const consume = (write: boolean): Contender =>
     },
   })
 
-export const oursDoingNothing: Contender = consume(false)
-export const oursWriting: Contender = consume(true)
-
-const latencySamples = 300
-
-/** F5: from the answer to COMMIT to the call of the handler, at 100 events a second. */
-export const commitToHandler = (wakeUps: 'poll' | 'notify'): Contender =>
-  contender({
-    async open(surroundings) {
-      const { pool, input } = await fill(surroundings, { name: `bench-latency-${wakeUps}`, wakeUps })
-      const arrived = new Map<string, number>()
-      const stop = new AbortController()
-      const running = input.run(
-        (batch) => {
-          for (const { after } of batch) if (after !== null) arrived.set(after.name, performance.now())
-        },
-        { signal: stop.signal },
-      )
-      await input.seek('now')
-      return { pool, input, arrived, stop, running }
-    },
-    async round({ pool, arrived }): Promise<Figures> {
-      arrived.clear()
-      const committed = new Map<string, number>()
-      for (let i = 0; i < latencySamples; i += 1) {
-        const due = delay(10)
-        await pool.query('INSERT INTO f3_things (name, price) VALUES ($1, 1)', [`sample ${i}`])
-        committed.set(`sample ${i}`, performance.now())
-        await due
-      }
-      while (arrived.size < latencySamples) await delay(5)
-      return distribution([...committed].map(([name, at]) => Math.max(0, (arrived.get(name) ?? 0) - at)))
-    },
-    async close({ pool, input, stop, running }) {
-      stop.abort()
-      await running
-      await input.uninstall()
-      await input.close()
-      await pool.end()
-    },
-  })
+export const oursDoingNothing: Contender = consume(null)
+/** One total, as a projection keeps it. */
+export const oursWriting: Contender = consume(async (batch, client) => {
+  await client.query(
+    `INSERT INTO f3_totals AS t (id, handled) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET handled = t.handled + excluded.handled`,
+    [batch.length],
+  )
+})
+/** A row for each event. */
+export const oursWritingAll: Contender = consume(async (batch, client) => {
+  await client.query('INSERT INTO f3_effects SELECT unnest($1::text[])', [batch.map(({ id }) => id)])
+})
