@@ -28,6 +28,8 @@ export const containerEngineAnswers = (): Promise<boolean> => {
     }
     socket.setTimeout(patienceMs, () => settle(false))
     socket.once('error', () => settle(false))
+    // One that hangs up without a word: no timeout comes any more.
+    socket.once('close', () => settle(false))
     socket.once('connect', () => socket.write('GET /_ping HTTP/1.0\r\n\r\n'))
     socket.once('data', (data) => settle(String(data).includes('200 OK')))
   })
@@ -56,6 +58,8 @@ export const startContainer = async (options: {
   }
   const container = await new PostgreSqlContainer(`postgres:${options.major}`)
     .withCommand(['postgres', ...settingArguments(settings)])
+    // The 64 MB that an engine gives are soon used up by parallel queries.
+    .withSharedMemorySize(256 * 1024 * 1024)
     .start()
   return { url: container.getConnectionUri(), close: async () => void (await container.stop()) }
 }

@@ -49,8 +49,11 @@ export default async (project: TestProject): Promise<() => Promise<void>> => {
 const endServer = async (server: PostgresServer, runId: string): Promise<void> => {
   if (process.env.KEEP_POSTGRES === '1') {
     const command = await server.keep()
-    console.log(`Kept ${server.url}${command === null ? '' : `; end it with: ${command}`}`)
-    if (command !== null) return
+    if (command !== null) {
+      console.log(`Kept ${server.url}; end it with: ${command}`)
+      return
+    }
+    if (server.provider === 'container') console.log('KEEP_POSTGRES: a container ends with its run and cannot be kept')
   }
   if (server.provider === 'url') await dropRunDatabases(server.url, runId)
   await server.stop()

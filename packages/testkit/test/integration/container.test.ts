@@ -14,7 +14,8 @@ let engine: Server | null = null
 const listen = async (answer: string | null): Promise<void> => {
   engine = createServer((socket) => {
     open.add(socket)
-    if (answer !== null) socket.once('data', () => socket.end(answer))
+    if (answer === 'hangs up') socket.end()
+    else if (answer !== null) socket.once('data', () => socket.end(answer))
   }).listen(path)
   await once(engine, 'listening')
   vi.stubEnv('DOCKER_HOST', `unix://${path}`)
@@ -35,6 +36,7 @@ it('takes an engine that answers its ping', async () => {
 it.each([
   ['refuses', 'HTTP/1.0 403 Forbidden\r\n\r\n'],
   ['says nothing', null],
+  ['hangs up', 'hangs up'],
 ])('passes by an engine that %s', async (_, answer) => {
   await listen(answer)
   const started = performance.now()
