@@ -157,6 +157,22 @@ describe('within one process', () => {
   })
 })
 
+describe('between processes', () => {
+  it('who releases a lock lets those go first who were just told, newcomers of its own process too', async () => {
+    const [locker, other] = [createLocker(), createLocker()]
+    const lock = await locker.acquire('wanted')
+    const waiting = other.acquire('wanted')
+    await eventually(async () => (await locker.status('wanted')).waiters === 1)
+    await lock.release()
+    expect(await locker.tryAcquire('wanted')).toBe(null)
+    // From here on the race is open again.
+    await Promise.all([waiting, locker.acquire('wanted')].map(async (granted) => (await granted).release()))
+    // Nobody was told: nobody is waited for.
+    await (await locker.acquire('wanted')).release()
+    await (await locker.acquire('wanted', { waitTimeoutMs: 0 })).release()
+  })
+})
+
 describe('several keys', () => {
   it('are taken all or none in one statement, and nothing stays behind', async () => {
     const locker = createLocker()
