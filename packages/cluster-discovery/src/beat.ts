@@ -7,7 +7,7 @@ import { type BeatTrace, beatChannel } from './tracing.ts'
 /** An answered beat, with what was known when it was sent. */
 export interface AnsweredBeat {
   readonly self: Incarnation
-  /** Null: the cluster itself is gone from the tables. */
+  /** Null: the others have let this incarnation go. */
   readonly answer: BeatAnswer | null
   /** Instant before the request; what it confirms is counted from here. */
   readonly startedAt: number
@@ -85,7 +85,7 @@ export class Heartbeat {
         async (context) => {
           const timeoutMs = ttlMs * patience
           const heard = await tables.beat(self, { marker: marker(), number, leaseMs, timeoutMs })
-          context.alive = heard?.alive ?? false
+          context.alive = heard !== null
           if (heard !== null) context.version = heard.version
           return heard
         },

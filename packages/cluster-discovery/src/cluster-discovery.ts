@@ -73,7 +73,7 @@ export function createClusterDiscovery(options: ClusterDiscoveryOptions): Cluste
 }
 
 const watchOptions = z
-  .object({
+  .strictObject({
     signal: z.instanceof(AbortSignal, { error: 'expected an AbortSignal' }).optional(),
     maxQueue: z
       .number({ error: 'expected a number' })

@@ -52,8 +52,10 @@ const patienceIntervals = 3
 const mostNodes = 10_000
 const closePatienceMs = 5_000
 
+const callback = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function')
+
 const schema = z
-  .object({
+  .strictObject({
     connectionString: z.string({ error: 'expected a string' }).min(1, 'expected a connection string').optional(),
     connection: z
       .custom<DirectConnection>((value) => value !== null && value !== false, 'expected connection settings')
@@ -73,6 +75,10 @@ const schema = z
       .min(50, 'expected at least 50 ms')
       .max(86_400_000, 'expected at most a day')
       .default(5_000),
+    connect: callback.optional(),
+    disconnect: callback.optional(),
+    logger: z.custom<ObservabilityOptions['logger']>().optional(),
+    policy: z.custom<ObservabilityOptions['policy']>().optional(),
   })
   .refine(({ channelName, cookie }) => (channelName === undefined) !== (cookie === undefined), {
     path: ['channelName'],

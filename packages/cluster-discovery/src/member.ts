@@ -1,21 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { ClosedError, ConfigurationError, type Logger, NodeEvictedError } from '@x/lock-core'
 import { type Clock, type Timer, traced } from '@x/lock-core/adapter'
-import { createRunner, type Runner } from '@x/pg-session'
-import { type AnsweredBeat, Heartbeat } from './beat.ts'
+import type { AnsweredBeat } from './beat.ts'
 import type { ClusterEvent } from './cluster-event.ts'
-import { Contact } from './contact.ts'
-import { type MarkedListener, markedListener } from './marker.ts'
+import { Lifelines } from './lifelines.ts'
 import { type Membership, type MembershipStep, nextMembership, selfAt } from './membership.ts'
 import { checkMetadata } from './metadata.ts'
 import type { Metadata, Node, NodeRecord } from './node.ts'
 import type { ClusterDiscoveryOptions, ResolvedOptions } from './options.ts'
-import { checkTables } from './schema.ts'
-import { Sweeper } from './sweeper.ts'
-import { ClusterTables, type Incarnation } from './tables.ts'
+import type { Incarnation } from './tables.ts'
 import { type ClusterTrace, joinChannel, leaveChannel, selfDownChannel, updateChannel } from './tracing.ts'
 import type { View } from './view.ts'
-import { ViewKeeper } from './view-keeper.ts'
 
 /** What a member tells of. */
 export interface MemberCallbacks {
@@ -29,29 +24,18 @@ export interface MemberCallbacks {
 
 /** How long `join` waits for the view: a thousand nodes that start at once keep the database busy. */
 const joinPatienceMs = 30_000
-/** How long `join` waits for the listener, so that its capabilities are known; it connects in the background after that. */
-const listenPatienceMs = 1_000
 /** How long `close` waits for the database and for callbacks. */
 const closePatienceMs = 5_000
-/** How long whoever leaves waits for beats that are out. */
-const abandonMs = 1_000
-
 /**
- * This process as a member: owns its connections, its beats and its view, and walks through the states of membership.ts.
- * What the caller asks for happens in turn; what comes from the database happens in between.
+ * This process as a member: walks through the states of membership.ts, on the lifelines that it owns. What the caller asks
+ * for happens in turn; what comes from the database happens in between.
  */
 export class Member {
   readonly #options: ResolvedOptions
   readonly #clock: Clock
   readonly #random: () => number
   readonly #logger: Logger | undefined
-  readonly #runner: Runner
-  readonly #tables: ClusterTables
-  readonly #contact: Contact
-  readonly #keeper: ViewKeeper
-  readonly #heart: Heartbeat
-  readonly #sweeper: Sweeper
-  readonly #marked: MarkedListener | null
+  readonly #lines: Lifelines
   readonly #callbacks: MemberCallbacks
   #membership: Membership = { at: 'idle' }
   #metadata: Metadata
@@ -68,69 +52,20 @@ export class Member {
     clock: Clock,
     random: () => number,
   ) {
-    const { cluster, schema, node, heartbeatMs, ttlMs, sweepMs, leaseMs } = options
-    const { pool, policy, logger } = given
     this.#options = options
     this.#callbacks = callbacks
     this.#clock = clock
     this.#random = random
-    this.#logger = logger
-    this.#metadata = node.metadata
-    this.#runner = createRunner({ pool, applicationName: 'cluster-discovery', policy, logger })
-    const tables = new ClusterTables(this.#runner, { schema, cluster, behindTimeoutMs: ttlMs })
-    this.#tables = tables
-    this.#contact = new Contact(ttlMs / 2)
-    this.#keeper = new ViewKeeper({
-      cluster,
-      id: node.id,
-      tables,
-      clock,
-      random,
-      logger,
+    this.#logger = given.logger
+    this.#metadata = options.node.metadata
+    this.#lines = new Lifelines(given, options, clock, random, {
       onEvents: (events) => this.#happened(events),
-    })
-    this.#marked = markedListener(given, {
-      channel: tables.channel,
-      logger,
-      // Not sooner: beats tell the version all the while, each probe is a statement, and a marker that the server dropped
-      // for a network that is slow must not come before the ttl.
-      detectMs: Math.max(5_000, 2 * ttlMs),
-      onNotification: (payload) => this.#keeper.announced(payload),
-      onResync: (event) => this.#keeper.resync(event),
-      onMarker: () => this.#markerChanged(),
-    })
-    this.#sweeper = new Sweeper({
-      cluster,
-      tables,
-      contact: this.#contact,
-      clock,
-      random,
-      logger,
-      ttlMs,
-      sweepMs,
-      leaseMs,
-      canWatchMarkers: () => this.capabilities.crashDetection,
-    })
-    this.#heart = new Heartbeat({
-      cluster,
-      tables,
-      clock,
-      random,
-      heartbeatMs,
-      ttlMs,
-      leaseMs,
-      marker: () => this.#marked?.marker ?? null,
-      known: () => this.#keeper.view.version,
       onAnswer: (beat) => this.#answered(beat),
-      onFailure: (error) => {
-        this.#contact.broke()
-        logger?.debug({ err: error, cluster, id: node.id }, 'a beat failed')
-      },
     })
   }
 
   get capabilities(): { readonly listen: boolean; readonly crashDetection: boolean } {
-    return { listen: this.#marked?.isListening ?? false, crashDetection: this.#marked?.marker != null }
+    return this.#lines.capabilities
   }
 
   get self(): Node {
@@ -148,15 +83,15 @@ export class Member {
   }
 
   get isConnected(): boolean {
-    return this.#membership.at === 'member' && this.#contact.isUnbroken(this.#clock.now())
+    return this.#membership.at === 'member' && this.#lines.contact.isUnbroken(this.#clock.now())
   }
 
   get viewAgeMs(): number {
-    return this.#keeper.ageMs(this.#clock.now())
+    return this.#lines.keeper.ageMs(this.#clock.now())
   }
 
   get view(): View {
-    return this.#keeper.view
+    return this.#lines.keeper.view
   }
 
   /** Whether this process is a member and has not begun to leave. */
@@ -174,7 +109,7 @@ export class Member {
   drain(): Promise<void> {
     return this.#inTurn(async () => {
       const self = this.#incarnation('drain')
-      this.#changed(await this.#tables.drain(self), self)
+      this.#changed(await this.#lines.tables.drain(self), self)
       await this.#seeOwnChange()
     })
   }
@@ -196,7 +131,7 @@ export class Member {
       }
       const self = this.#incarnation('updateMetadata')
       await traced(updateChannel, { cluster: this.#options.cluster, id: self.id }, async () => {
-        this.#changed(await this.#tables.update(self, metadata), self)
+        this.#changed(await this.#lines.tables.update(self, metadata), self)
       })
       this.#metadata = metadata
       await this.#seeOwnChange()
@@ -216,13 +151,13 @@ export class Member {
 
   /** The change is made; a view that comes later is no failure of it. */
   async #seeOwnChange(): Promise<void> {
-    await this.#keeper.refresh().catch(() => {})
+    await this.#lines.keeper.refresh().catch(() => {})
   }
 
   async #joinWithView(): Promise<void> {
     await this.#join()
     try {
-      await this.#keeper.refresh(joinPatienceMs)
+      await this.#lines.keeper.refresh(joinPatienceMs)
     } catch (error) {
       // A member without a view is of no use to the caller, and whoever rejects has not joined.
       await this.#leave(closePatienceMs).catch(() => {})
@@ -232,35 +167,27 @@ export class Member {
   }
 
   async #join(): Promise<void> {
-    const { node, cluster, schema, ttlMs } = this.#options
+    const { node, cluster, ttlMs } = this.#options
     this.#step({ step: 'join' })
     try {
-      if (!this.#tablesChecked) await checkTables(this.#runner, schema)
+      if (!this.#tablesChecked) await this.#lines.tables.checkSchema()
       this.#tablesChecked = true
       const startedAt = this.#clock.now()
       const joined = await traced<ClusterTrace, NodeRecord>(joinChannel, { cluster, id: node.id }, async (context) => {
-        const record = await this.#tables.join({ ...node, metadata: this.#metadata }, this.#attempt, ttlMs)
+        const record = await this.#lines.tables.join({ ...node, metadata: this.#metadata }, this.#attempt, ttlMs)
         context.version = record.node.version
         return record
       })
       this.#attempt = randomUUID()
-      this.#contact.answered(startedAt, this.#clock.now())
+      this.#lines.contact.answered(startedAt, this.#clock.now())
       this.#step({ step: 'joined', node: joined.node, confirmedUntil: startedAt + ttlMs })
     } catch (error) {
       this.#step({ step: 'join-failed' })
       throw error
     }
-    this.#keeper.start()
-    if (this.#closing === null) this.#heart.start(this.#incarnation('join'))
-    await this.#listen()
-  }
-
-  async #listen(): Promise<void> {
-    if (this.#marked === null || this.#marked.isStarted) return
-    const patience = Promise.withResolvers<void>()
-    const timer = this.#clock.schedule(patience.resolve, listenPatienceMs)
-    await Promise.race([this.#marked.start(), patience.promise])
-    timer.cancel()
+    this.#lines.keeper.start()
+    if (this.#closing === null) this.#lines.heart.start(this.#incarnation('join'))
+    await this.#lines.listen()
   }
 
   async #leave(timeoutMs: number): Promise<void> {
@@ -268,58 +195,58 @@ export class Member {
     this.#rejoinTimer = null
     const membership = this.#step({ step: 'leave' })
     const { cluster } = this.#options
-    await this.#stopBeating()
+    await this.#lines.stopBeating()
     if (membership.at === 'leaving') {
       const { node } = membership
-      await traced(leaveChannel, { cluster, id: node.id }, () => this.#tables.leave(node, timeoutMs))
+      await traced(leaveChannel, { cluster, id: node.id }, () => this.#lines.tables.leave(node, timeoutMs))
       this.#step({ step: 'left' })
       await this.#seeOwnChange()
     }
     await this.#stopSeeing()
   }
 
-  async #stopBeating(): Promise<void> {
-    // Statements that are out may wait for a database that does not answer.
-    const timer = this.#clock.schedule(() => this.#tables.abandonBackground(), abandonMs)
-    await Promise.all([this.#heart.stop(), this.#sweeper.stop()])
-    timer.cancel()
-  }
-
   async #stopSeeing(): Promise<void> {
-    await this.#marked?.close()
-    await this.#keeper.stop()
+    await this.#lines.stopSeeing()
     await this.#callbacks.onEnded()
   }
 
   async #close(): Promise<void> {
-    await this.#serial
     const { cluster, node, ttlMs } = this.#options
+    const patienceMs = Math.min(ttlMs, closePatienceMs)
+    // What the caller asked for before may hang on a database that does not answer.
+    const timer = this.#clock.schedule(
+      () => this.#lines.tables.abandonAll(new ClosedError('cluster discovery')),
+      patienceMs,
+    )
+    await this.#serial
+    timer.cancel()
     try {
-      await this.#leave(Math.min(ttlMs, closePatienceMs))
+      await this.#leave(patienceMs)
     } catch (error) {
       this.#logger?.warn({ err: error, cluster, id: node.id }, 'could not leave; the others will notice by themselves')
-      this.#tables.abandonBackground()
+      this.#lines.tables.abandonBackground()
       await this.#stopSeeing()
     }
     this.#step({ step: 'close' })
-    await this.#runner.close()
+    await this.#lines.runner.close()
   }
 
   async #answered({ self, answer, startedAt, known }: AnsweredBeat): Promise<void> {
-    this.#contact.answered(startedAt, this.#clock.now())
-    if (answer?.alive !== true) return this.#letGo(self)
+    this.#lines.contact.answered(startedAt, this.#clock.now())
+    if (answer === null) return this.#letGo(self)
     this.#step({
       step: 'confirmed',
       incarnation: self.incarnation,
       confirmedUntil: startedAt + this.#options.ttlMs,
     })
-    this.#keeper.beatSaw(answer.version, known, startedAt)
-    if (this.#membership.at === 'member') await this.#sweeper.heard(self, answer, this.#keeper.view.members())
+    this.#lines.keeper.beatSaw(answer.version, known, startedAt)
+    if (this.#membership.at === 'member')
+      await this.#lines.sweeper.heard(self, answer, this.#lines.keeper.view.members())
   }
 
   /** The beat found no row of this incarnation: the others have let it go, or another process has its id. */
   async #letGo(self: Incarnation): Promise<void> {
-    const fate = await this.#tables.fate(self.id)
+    const fate = await this.#lines.tables.fate(self.id)
     const cause = fate !== null && fate.incarnation > self.incarnation ? 'replaced' : 'evicted'
     const before = this.#membership
     if (this.#step({ step: 'let-go', incarnation: self.incarnation, cause }) === before) return
@@ -330,7 +257,7 @@ export class Member {
     // Not awaited: this runs inside a beat, and stopping waits for beats.
     void this.#inTurn(async () => {
       if (this.#membership.at !== 'evicted') return
-      await this.#stopBeating()
+      await this.#lines.stopBeating()
       if (cause === 'evicted' && rejoin) this.#rejoinIn(this.#random() * heartbeatMs)
       else await this.#stopSeeing()
     })
@@ -346,7 +273,7 @@ export class Member {
         try {
           await this.#join()
           // The old view stands until it succeeds; beats ask again.
-          await this.#keeper.refresh().catch(() => {})
+          await this.#lines.keeper.refresh().catch(() => {})
           this.#callbacks.onJoined()
         } catch (error) {
           this.#logger?.debug({ err: error, cluster, id: node.id }, 'joining again failed; it will be tried again')
@@ -357,17 +284,11 @@ export class Member {
   }
 
   #happened(events: readonly ClusterEvent[]): void {
-    const self = this.#keeper.view.member(this.#options.node.id)
+    const self = this.#lines.keeper.view.member(this.#options.node.id)
     if (self !== undefined) this.#step({ step: 'changed', node: self })
     // The view says that this node is gone: the next beat will say why.
-    else if (this.#membership.at === 'member') this.#heart.beatNow()
+    else if (this.#membership.at === 'member') this.#lines.heart.beatNow()
     this.#callbacks.onEvents(events)
-  }
-
-  #markerChanged(): void {
-    if (!this.capabilities.crashDetection) this.#contact.broke()
-    // At once: a node that lost only its listener must not look like one that crashed.
-    this.#heart.beatNow()
   }
 
   #changed(record: { readonly node: Node } | null, self: Incarnation): void {
@@ -375,7 +296,7 @@ export class Member {
       this.#step({ step: 'changed', node: record.node })
       return
     }
-    this.#heart.beatNow()
+    this.#lines.heart.beatNow()
     throw new NodeEvictedError(
       `node ${JSON.stringify(self.id)} of cluster ${JSON.stringify(this.#options.cluster)} was let go by the others; wait until it has rejoined, or join() again`,
     )

@@ -66,7 +66,7 @@ const durationMs = (atLeast: number) =>
 const callback = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function')
 
 const schema = z
-  .object({
+  .strictObject({
     pool: z.custom<PgPool>(
       (value) => typeof value === 'object' && value !== null && 'connect' in value && 'options' in value,
       'expected a pool of pg',
@@ -80,7 +80,7 @@ const schema = z
         'expected a connection string, connection settings, a function that gives them, or false',
       )
       .optional(),
-    node: z.object({
+    node: z.strictObject({
       id: text(1).default(() => randomUUID()),
       name: text(0),
       address: text(0).optional(),
@@ -91,6 +91,8 @@ const schema = z
     rejoin: z.boolean({ error: 'expected true or false' }).default(true),
     connect: callback.optional(),
     disconnect: callback.optional(),
+    logger: z.custom<ObservabilityOptions['logger']>().optional(),
+    policy: z.custom<ObservabilityOptions['policy']>().optional(),
   })
   .refine(({ heartbeatMs, ttlMs }) => ttlMs >= 3 * heartbeatMs, {
     path: ['ttlMs'],

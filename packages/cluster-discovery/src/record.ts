@@ -71,28 +71,20 @@ export interface SweeperSeen {
   readonly epoch: bigint
 }
 
+/** What a member learns from a beat. */
 export interface BeatAnswer {
-  /** False: the others have let this incarnation go. */
-  readonly alive: boolean
   readonly version: bigint
   readonly sweeper: SweeperSeen | null
   /** Nobody sweeps, or whoever did has stopped. */
   readonly sweeperWanted: boolean
 }
 
-const beatSchema = z.tuple([
-  z.boolean(),
-  bigint,
-  z.string().nullable(),
-  bigint.nullable(),
-  bigint.nullable(),
-  z.boolean(),
-])
+const beatSchema = z.tuple([bigint, z.string().nullable(), bigint.nullable(), bigint.nullable(), z.boolean()])
 
 export const parseBeat = (answer: string): BeatAnswer => {
-  const [alive, version, id, incarnation, epoch, sweeperWanted] = beatSchema.parse(JSON.parse(answer))
+  const [version, id, incarnation, epoch, sweeperWanted] = beatSchema.parse(JSON.parse(answer))
   const sweeper = id === null || incarnation === null || epoch === null ? null : { id, incarnation, epoch }
-  return { alive, version, sweeper, sweeperWanted }
+  return { version, sweeper, sweeperWanted }
 }
 
 const fateSchema = z.tuple([bigint, z.string()])

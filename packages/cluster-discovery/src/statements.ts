@@ -144,7 +144,7 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
     ),
 
     /**
-     * Says that the caller lives, and learns whether the others think so, the cluster's version, and who sweeps. One HOT
+     * Says that the caller lives, and learns the cluster's version, and who sweeps; no row: the others have let it go. One HOT
      * update; it does not wait for the disk, because a lost beat is followed by the next one. A marker that is free to be
      * locked is held by nobody (its connection was lost, or leads to another database) and is not believed in.
      * $1 cluster, $2 id, $3 incarnation, $4 marker or null, $5 sweeper lease in ms, $6 number of the beat: beats may overtake
@@ -152,25 +152,20 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
      */
     beat: statement(
       'beat',
-      `WITH hurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-  beat AS (
-    UPDATE ${beats} b SET at = clock_timestamp(), beat = greatest(b.beat, $6::int), backend = pg_backend_pid(),
-      marker = CASE
-        WHEN b.beat >= $6::int THEN b.marker
-        WHEN pg_try_advisory_xact_lock($4::bigint) THEN NULL
-        ELSE $4::bigint
-      END
-    FROM hurried
-    WHERE b.cluster = $1 AND b.id = $2 AND b.incarnation = $3::bigint
-    RETURNING b.id
-  )
-SELECT json_build_array(
-    EXISTS (SELECT FROM beat), c.version::text, s.id, s.incarnation::text, s.epoch::text,
-    s.epoch IS NULL OR s.renewed_at < clock_timestamp() - ${milliseconds('$5')}
-      OR NOT EXISTS (SELECT FROM ${beats} b WHERE b.cluster = $1 AND b.id = s.id AND b.incarnation = s.incarnation)
-  )::text AS answer
+      `UPDATE ${beats} b SET at = clock_timestamp(), beat = greatest(b.beat, $6::int), backend = pg_backend_pid(),
+  marker = CASE
+    WHEN b.beat >= $6::int THEN b.marker
+    WHEN pg_try_advisory_xact_lock($4::bigint) THEN NULL
+    ELSE $4::bigint
+  END
 FROM ${cluster} c LEFT JOIN ${sweepers} s ON s.cluster = c.name
-WHERE c.name = $1`,
+WHERE b.cluster = $1 AND b.id = $2 AND b.incarnation = $3::bigint AND c.name = $1
+  AND set_config('synchronous_commit', 'off', true) = 'off'
+RETURNING json_build_array(
+    c.version::text, s.id, s.incarnation::text, s.epoch::text,
+    s.epoch IS NULL OR s.renewed_at < clock_timestamp() - ${milliseconds('$5')}
+      OR NOT EXISTS (SELECT FROM ${beats} h WHERE h.cluster = $1 AND h.id = s.id AND h.incarnation = s.incarnation)
+  )::text AS answer`,
     ),
 
     /**

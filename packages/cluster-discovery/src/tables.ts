@@ -14,6 +14,7 @@ import {
   type Suspect,
   type SweeperLook,
 } from './record.ts'
+import { checkTables } from './schema.ts'
 import { type ClusterStatements, clusterStatements, type Statement } from './statements.ts'
 import type { Reading } from './view.ts'
 
@@ -35,14 +36,18 @@ export interface SweeperLease extends Incarnation {
 export class ClusterTables {
   readonly channel: string
   readonly #runner: Runner
+  readonly #schema: string
   readonly #cluster: string
   readonly #statements: ClusterStatements
   readonly #behindTimeoutMs: number
   #background = new AbortController()
+  /** For what the caller waits for. */
+  readonly #asked = new AbortController()
 
   /** @param options.behindTimeoutMs for what runs behind the caller's back, but for beats, which bring their own */
   constructor(runner: Runner, options: { schema: string; cluster: string; behindTimeoutMs: number }) {
     this.#runner = runner
+    this.#schema = options.schema
     this.#cluster = options.cluster
     this.#behindTimeoutMs = options.behindTimeoutMs
     this.channel = channelName(`cluster_${options.schema}_${options.cluster}`)
@@ -57,6 +62,21 @@ export class ClusterTables {
     this.#background = new AbortController()
   }
 
+  /** The same, and whatever the caller waits for rejects with `reason`, now and later. */
+  abandonAll(reason: Error): void {
+    this.#asked.abort(reason)
+    this.abandonBackground()
+  }
+
+  /** @throws {SchemaError} SCHEMA_MISSING, SCHEMA_OUTDATED, SCHEMA_NEWER */
+  checkSchema(): Promise<void> {
+    const { signal } = this.#asked
+    return checkTables(
+      { query: (statement, values) => this.#runner.query(statement, values, { signal }) },
+      this.#schema,
+    )
+  }
+
   async join(
     node: { id: string; name: string; address: string | null; metadata: Metadata },
     attempt: string,
@@ -64,10 +84,10 @@ export class ClusterTables {
   ): Promise<NodeRecord> {
     const { id, name, address, metadata } = node
     const values = [id, name, address, JSON.stringify(metadata), attempt, ttlMs, this.channel]
-    return parseRecord(owed(await this.#ask(this.#statements.join, values), 'join'))
+    return parseRecord(owed(await this.#ask(this.#statements.join, values, { signal: this.#asked.signal }), 'join'))
   }
 
-  /** Null when there is no such cluster any more. */
+  /** Null when the incarnation is no member any more. */
   async beat(
     self: Incarnation,
     beat: { marker: bigint | null; number: number; leaseMs: number; timeoutMs: number },
@@ -88,17 +108,18 @@ export class ClusterTables {
    */
   async read(known: bigint, patienceMs = 0): Promise<Reading | null> {
     const timeoutMs = Math.max(leastReadMs, this.#behindTimeoutMs, patienceMs)
-    const answer = await this.#ask(this.#statements.read, [known], { signal: this.#background.signal, timeoutMs })
+    const signal = AbortSignal.any([this.#background.signal, this.#asked.signal])
+    const answer = await this.#ask(this.#statements.read, [known], { signal, timeoutMs })
     return answer === null ? null : parseReading(answer)
   }
 
   /** Null when the incarnation is no member any more; so are the next two. */
   async update(self: Incarnation, metadata: Metadata): Promise<NodeRecord | null> {
-    return this.#change(this.#statements.update, self, [JSON.stringify(metadata)])
+    return this.#change(this.#statements.update, self, [JSON.stringify(metadata)], { signal: this.#asked.signal })
   }
 
   async drain(self: Incarnation): Promise<NodeRecord | null> {
-    return this.#change(this.#statements.drain, self)
+    return this.#change(this.#statements.drain, self, [], { signal: this.#asked.signal })
   }
 
   async leave(self: Incarnation, timeoutMs: number): Promise<NodeRecord | null> {

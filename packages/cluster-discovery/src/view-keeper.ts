@@ -67,7 +67,9 @@ export class ViewKeeper {
 
   /** A beat, sent when `known` was known, saw `version`. */
   beatSaw(version: bigint, known: bigint, startedAt: number): void {
-    if (version > this.view.version || version < known) this.#request(0)
+    // The read that a gap asked for may have failed. Whoever was away together still reads one after the other.
+    if (this.#gap !== null) this.#request(resyncSpreadMs)
+    else if (version > this.view.version || version < known) this.#request(0)
     else if (version === this.view.version) this.#currentAt = Math.max(this.#currentAt, startedAt)
   }
 

@@ -69,6 +69,7 @@ describe.skipIf(process.env.COORDINATION_LONG !== '1')('long runs', () => {
     await cluster.agree(['a', 'b', 'c', ...ids], 60_000)
     await cluster.check()
     await cluster.settle()
+    for (const id of ids) cluster.disturb(id)
     await Promise.all(children.map((child) => child.kill()))
     // So many at once look like a database in trouble: they are given one more ttl.
     await cluster.agree(['a', 'b', 'c'], 3 * pace.ttlMs + 10_000)

@@ -6,10 +6,11 @@ import type { ClusterDiscovery } from '../../src/index.ts'
 import { clusterTables } from '../database.ts'
 import { ObservedCluster, pace, ttlBoundMs } from './observed-cluster.ts'
 
-const database = useDatabase({ template: clusterTables })
+// At the end of the file: tests that wait for a ttl do so at the same time.
+const database = useDatabase({ template: clusterTables, leakCheck: 'file' })
 let pool: Pool
 beforeAll(() => {
-  pool = database.pool({ max: 10 })
+  pool = database.pool({ max: 20 })
 })
 const newCluster = (): ObservedCluster => new ObservedCluster(database.url, pool)
 
@@ -27,7 +28,7 @@ const joinThrough = (
 const until = (condition: () => boolean, deadlineMs: number, what: string) =>
   eventually(condition, { deadlineMs, what })
 
-describe('a partition', () => {
+describe.concurrent('a partition', () => {
   it('of one node: it knows by itself before the others let it go, and is back when it heals', async () => {
     await using proxy = await tcpProxy(database.url)
     await using cluster = newCluster()
@@ -37,6 +38,7 @@ describe('a partition', () => {
     await cluster.settle()
     const selfWhenDown: string[] = []
     a.on('down', () => selfWhenDown.push(away.self.state))
+    const over = cluster.disturb('away')
     proxy.blackHole()
     const cutAt = performance.now()
     await until(() => a.nodes().length === 1, ttlBoundMs, 'the others to let it go')
@@ -47,6 +49,7 @@ describe('a partition', () => {
     expect(away.viewAgeMs).toBeGreaterThan(pace.ttlMs / 2)
     expect(away.nodes().map((node) => node.id)).toEqual(['a', 'away'])
     proxy.heal()
+    over()
     await cluster.agree(['a', 'away'], 10_000)
     await until(() => away.self.state === 'up' && away.isConnected, 5_000, 'it to be a member again')
     await cluster.check()
@@ -89,17 +92,57 @@ describe('a partition', () => {
     const c = await cluster.join('c')
     await cluster.agree(['b', 'c', 'sweeper'])
     await cluster.settle()
+    const over = cluster.disturb('sweeper')
     proxy.blackHole()
     await until(() => b.nodes().length === 2 && c.nodes().length === 2, ttlBoundMs + 1_125, 'the others to let it go')
     expect(cluster.downs()).toEqual(['sweeper ttl'])
     expect(['b', 'c']).toContain(await sweeperOf(cluster.name))
     proxy.heal()
+    over()
     await cluster.agree(['b', 'c', 'sweeper'], 10_000)
     await cluster.check()
   })
 })
 
+describe.concurrent('a beat that failed', () => {
+  it('is repeated at once, not after a heartbeat', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    const connectionString = proxy.url(database.url)
+    const itsPool = database.pool({ connectionString, max: 2 })
+    const slowly = { heartbeatMs: 2_000, ttlMs: 6_000 }
+    const node = await cluster.join('a', { pool: itsPool, listen: false, ...slowly })
+    proxy.refuse()
+    proxy.cut()
+    await until(() => !node.isConnected, 5_000, 'a beat to fail')
+    proxy.heal()
+    await until(() => node.isConnected, 1_500, 'another beat, sooner than the heartbeat would bring one')
+    await cluster.check()
+  })
+})
+
+describe.concurrent('a slow database', () => {
+  it('that answers each beat after half a ttl throws nobody out', async () => {
+    await using cluster = newCluster()
+    await using proxy = await tcpProxy(database.url)
+    await cluster.join('a')
+    const slow = await joinThrough(cluster, proxy, 'slow')
+    await cluster.agree(['a', 'slow'])
+    await cluster.settle()
+    proxy.delay(pace.ttlMs / 4)
+    const since = performance.now()
+    // It may doubt itself while its pool opens connections for beats that overlap, which takes several slow round trips;
+    // the others never do.
+    await until(() => performance.now() - since > 2 * pace.ttlMs, 3 * pace.ttlMs, 'two ttls')
+    expect(cluster.downs()).toEqual([])
+    await until(() => slow.self.state === 'up', pace.ttlMs, 'it to be a member in its own eyes')
+    proxy.heal()
+    await cluster.check()
+  })
+})
+
 describe('a connection that breaks while the node lives', () => {
+  // Alone: it ends the listeners of every cluster in the database.
   it('is no crash: the listener again and again, and every pooled connection', async () => {
     await using cluster = newCluster()
     await using proxy = await tcpProxy(database.url)
@@ -120,7 +163,7 @@ describe('a connection that breaks while the node lives', () => {
     await cluster.check()
   })
 
-  it('is no crash either when the listener stays away: beats go on without it', async () => {
+  it.concurrent('is no crash either when the listener stays away: beats go on without it', async () => {
     await using cluster = newCluster()
     await using proxy = await tcpProxy(database.url)
     await cluster.join('a')
@@ -142,7 +185,7 @@ describe('a connection that breaks while the node lives', () => {
     await cluster.check()
   })
 
-  it('is no crash either when the node does not know that its listener is gone, as on a half-open line', async () => {
+  it.concurrent('is no crash either when the node does not know that its listener is gone, as on a half-open line', async () => {
     await using line = await tcpProxy(database.url)
     await using cluster = newCluster()
     await cluster.join('a')
@@ -168,7 +211,7 @@ describe('a connection that breaks while the node lives', () => {
     await cluster.check()
   })
 
-  it('is noticed on a half-open socket, which says nothing', async () => {
+  it.concurrent('is noticed on a half-open socket, which says nothing', async () => {
     await using cluster = newCluster()
     await using proxy = await tcpProxy(database.url)
     await cluster.join('a')
@@ -183,43 +226,6 @@ describe('a connection that breaks while the node lives', () => {
     await c.leave()
     expect(cluster.downs().filter((down) => !down.startsWith('b'))).toEqual([])
     await until(() => b.self.state === 'up', 10_000, 'b to be a member')
-  })
-})
-
-describe('a beat that failed', () => {
-  it('is repeated at once, not after a heartbeat', async () => {
-    await using cluster = newCluster()
-    await using proxy = await tcpProxy(database.url)
-    const connectionString = proxy.url(database.url)
-    const itsPool = database.pool({ connectionString, max: 2 })
-    const slowly = { heartbeatMs: 2_000, ttlMs: 6_000 }
-    const node = await cluster.join('a', { pool: itsPool, listen: false, ...slowly })
-    proxy.refuse()
-    proxy.cut()
-    await until(() => !node.isConnected, 5_000, 'a beat to fail')
-    proxy.heal()
-    await until(() => node.isConnected, 1_500, 'another beat, sooner than the heartbeat would bring one')
-    await cluster.check()
-  })
-})
-
-describe('a slow database', () => {
-  it('that answers each beat after half a ttl throws nobody out', async () => {
-    await using cluster = newCluster()
-    await using proxy = await tcpProxy(database.url)
-    await cluster.join('a')
-    const slow = await joinThrough(cluster, proxy, 'slow')
-    await cluster.agree(['a', 'slow'])
-    await cluster.settle()
-    proxy.delay(pace.ttlMs / 4)
-    const since = performance.now()
-    // It may doubt itself while its pool opens connections for beats that overlap, which takes several slow round trips;
-    // the others never do.
-    await until(() => performance.now() - since > 2 * pace.ttlMs, 3 * pace.ttlMs, 'two ttls')
-    expect(cluster.downs()).toEqual([])
-    await until(() => slow.self.state === 'up', pace.ttlMs, 'it to be a member in its own eyes')
-    proxy.heal()
-    await cluster.check()
   })
 })
 

@@ -1,5 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import { eventOrderViolations, eventually, type SeenEvent, spawnNode, type TestProcess } from '@x/testkit'
+import {
+  type Declaration,
+  type Disturbance,
+  eventOrderViolations,
+  eventually,
+  monotonicMicros,
+  type SeenEvent,
+  spawnNode,
+  type TestProcess,
+  unjustifiedDowns,
+} from '@x/testkit'
 import type { Pool } from 'pg'
 import { expect } from 'vitest'
 import {
@@ -16,6 +26,8 @@ export const pace = { heartbeatMs: 500, ttlMs: 3_000 } as const
 /** The latest instant at which silence is noticed, and what a busy machine adds. */
 export const ttlBoundMs: number = pace.ttlMs + 2 * 375 + 2_000
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
 interface Observer {
   readonly discovery: ClusterDiscovery
   readonly events: ClusterEvent[]
@@ -26,6 +38,9 @@ interface Observer {
 export class ObservedCluster implements AsyncDisposable {
   readonly name: string = `cluster ${randomUUID()}`
   readonly observers: Observer[] = []
+  /** Who was kept from beating, and when. */
+  readonly #disturbances = new Map<string, Mutable<Disturbance>[]>()
+  readonly #downs: Declaration[] = []
   readonly #processes: TestProcess<NodeMessage>[] = []
   readonly #url: string
   readonly #pool: Pool
@@ -47,7 +62,10 @@ export class ObservedCluster implements AsyncDisposable {
     })
     const events: ClusterEvent[] = []
     const watching = (async () => {
-      for await (const event of discovery.watch()) events.push(event)
+      for await (const event of discovery.watch()) {
+        events.push(event)
+        if (event.type === 'down') this.#downs.push({ node: event.node.id, at: Number(monotonicMicros()) })
+      }
     })()
     this.observers.push({ discovery, events, watching })
     await discovery.join()
@@ -93,12 +111,26 @@ export class ObservedCluster implements AsyncDisposable {
     })
   }
 
+  /**
+   * Says that a node is kept from beating from now on, until the result is called: `check` accepts its going down, and nobody
+   * else's.
+   */
+  disturb(id: string): () => void {
+    const disturbance: Mutable<Disturbance> = { from: Number(monotonicMicros()), until: null }
+    this.#disturbances.set(id, [...(this.#disturbances.get(id) ?? []), disturbance])
+    return () => {
+      disturbance.until = Number(monotonicMicros())
+    }
+  }
+
   downs(): string[] {
     return [...new Set(this.observers.flatMap(({ events }) => downsOf(events)))].sort()
   }
 
-  /** What must always hold: each watch folds to its view, in version order, and all views are one. */
+  /** What must always hold: nobody down who could beat, each watch folds to its view, in version order, all views are one. */
   async check(): Promise<void> {
+    const bounds = { ttlMicros: pace.ttlMs * 1_000, slackMicros: 2 * ttlBoundMs * 1_000 }
+    expect(unjustifiedDowns(this.#downs, this.#disturbances, bounds)).toEqual([])
     const open = this.observers.filter(({ discovery }) => discovery.self.state === 'up')
     const [first] = open
     await eventually(() => open.every(({ discovery }) => discovery.version === first?.discovery.version), {

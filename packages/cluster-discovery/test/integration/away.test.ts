@@ -1,44 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { eventually, findProgram, pgbouncer } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
-import type { Pool } from 'pg'
-import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import {
-  type ClusterDiscovery,
-  type ClusterDiscoveryOptions,
-  type ClusterEvent,
-  createClusterDiscovery,
-} from '../../src/index.ts'
+import { describe, expect, it } from 'vitest'
+import type { ClusterDiscovery, ClusterEvent } from '../../src/index.ts'
+import { idsOf, useClusters } from '../clusters.ts'
 import { clusterTables } from '../database.ts'
 import { fold } from '../fold.ts'
 
 const database = useDatabase({ template: clusterTables })
-let pool: Pool
-beforeAll(() => {
-  pool = database.pool({ max: 10 })
-})
-const open: ClusterDiscovery[] = []
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((each) => each.close()))
-})
-const create = (cluster: string, id: string, more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery => {
-  const discovery = createClusterDiscovery({
-    pool,
-    cluster,
-    listen: false,
-    heartbeatMs: 200,
-    ttlMs: 6_000,
-    node: { id, name: id },
-    ...more,
-  })
-  open.push(discovery)
-  return discovery
-}
-const ids = (discovery: ClusterDiscovery): string[] =>
-  discovery
-    .nodes()
-    .map((node) => node.id)
-    .sort()
+const clusters = useClusters(database, { listens: false, heartbeatMs: 200, ttlMs: 6_000 })
+const { create } = clusters
 const record = (discovery: ClusterDiscovery): ClusterEvent[] => {
   const events: ClusterEvent[] = []
   void (async () => {
@@ -56,14 +27,14 @@ describe('a reader that was away', () => {
     const events = record(reader)
     const gone = create(cluster, 'gone')
     await gone.join()
-    await eventually(() => ids(reader).length === 2)
+    await eventually(() => idsOf(reader).length === 2)
     const connection = await itsPool.connect()
     await gone.leave()
-    await pool.query(`DELETE FROM coordination.nodes WHERE cluster = $1 AND id = 'gone'`, [cluster])
-    await pool.query(`UPDATE coordination.cluster SET pruned_version = version WHERE name = $1`, [cluster])
+    await clusters.pool.query(`DELETE FROM coordination.nodes WHERE cluster = $1 AND id = 'gone'`, [cluster])
+    await clusters.pool.query(`UPDATE coordination.cluster SET pruned_version = version WHERE name = $1`, [cluster])
     await create(cluster, 'new').join()
     connection.release()
-    await eventually(() => ids(reader).join() === 'new,reader')
+    await eventually(() => idsOf(reader).join() === 'new,reader')
     await eventually(() => expect(fold([], events)).toEqual(reader.nodes()) ?? true)
     expect(events.map((event) => event.type)).toEqual(['snapshot', 'join', 'join', 'down'])
   })
@@ -76,7 +47,7 @@ describe('a reader that was away', () => {
     const events = record(reader)
     const restarted = create(cluster, 'same')
     await restarted.join()
-    await eventually(() => ids(reader).length === 2)
+    await eventually(() => idsOf(reader).length === 2)
     const connection = await itsPool.connect()
     await restarted.leave()
     await restarted.join()
@@ -98,7 +69,7 @@ describe('a rolling restart of twenty nodes', () => {
     const seen = [record(listening), record(pooled)]
     const nodes = Array.from({ length: 20 }, (_, index) => create(cluster, idOf(index)))
     await Promise.all(nodes.map((node) => node.join()))
-    await eventually(() => ids(pooled).length === 22 && ids(listening).length === 22)
+    await eventually(() => idsOf(pooled).length === 22 && idsOf(listening).length === 22)
     for (const [index, node] of nodes.entries()) {
       await node.drain()
       await node.close()
@@ -132,14 +103,14 @@ describe.skipIf(findProgram('pgbouncer') === null)('behind a transaction pooler'
     const poolThrough = database.pool({ connectionString: url, max: 4 })
     const nodes = ['a', 'b', 'c'].map((id) => create(cluster, id, { pool: poolThrough, listen: undefined, logger }))
     await Promise.all(nodes.map((node) => node.join()))
-    await eventually(() => nodes.every((node) => ids(node).join() === 'a,b,c'))
+    await eventually(() => nodes.every((node) => idsOf(node).join() === 'a,b,c'))
     for (const node of nodes) expect(node.capabilities).toEqual({ listen: false, crashDetection: false })
     expect(warnings).toContain('this node cannot listen here; it will see changes with its next beat')
     const direct = create(cluster, 'direct', { pool: poolThrough, listen: undefined, connectionString: database.url })
     await direct.join()
     expect(direct.capabilities).toEqual({ listen: true, crashDetection: true })
-    await eventually(() => nodes.every((node) => ids(node).length === 4))
-    await Promise.all(open.splice(0).map((each) => each.close()))
+    await eventually(() => nodes.every((node) => idsOf(node).length === 4))
+    await clusters.closeAll()
     await poolThrough.end()
   })
 })
@@ -153,7 +124,7 @@ describe('privileges', () => {
 
   it('suffice as the README lists them, and the error names what is missing', async () => {
     const role = `runtime_${randomUUID().slice(0, 8)}`
-    await pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`)
+    await clusters.pool.query(`CREATE ROLE ${role} LOGIN PASSWORD 'x'`)
     try {
       const url = new URL(database.url)
       url.username = role
@@ -161,14 +132,14 @@ describe('privileges', () => {
       const itsPool = database.pool({ connectionString: url.href, max: 2 })
       const node = create(randomUUID(), 'a', { pool: itsPool, listen: undefined, connectionString: url.href })
       await expect(node.join()).rejects.toMatchObject({ code: 'PRIVILEGE' })
-      await pool.query(grants.replaceAll('runtime', role))
+      await clusters.pool.query(grants.replaceAll('runtime', role))
       await node.join()
       expect(node.capabilities).toEqual({ listen: true, crashDetection: true })
       await node.drain()
       await node.close()
       await itsPool.end()
     } finally {
-      await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+      await clusters.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
     }
   })
 })

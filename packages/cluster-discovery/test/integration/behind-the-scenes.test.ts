@@ -2,34 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { eventually, tcpProxy } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
-import type { Pool } from 'pg'
-import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { type ClusterDiscovery, type ClusterDiscoveryOptions, createClusterDiscovery } from '../../src/index.ts'
+import { describe, expect, it } from 'vitest'
+import type { ClusterDiscovery, ClusterDiscoveryOptions } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
+import { useClusters } from '../clusters.ts'
 import { clusterTables } from '../database.ts'
 
 const database = useDatabase({ template: clusterTables })
-let pool: Pool
-beforeAll(() => {
-  pool = database.pool({ max: 10 })
-})
-const open: ClusterDiscovery[] = []
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((each) => each.close()))
-})
-const create = (more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery => {
-  const discovery = createClusterDiscovery({
-    pool,
-    cluster: randomUUID(),
-    listen: false,
-    heartbeatMs: 100,
-    ttlMs: 800,
-    node: { id: 'a', name: 'a' },
-    ...more,
-  })
-  open.push(discovery)
-  return discovery
-}
+const clusters = useClusters(database, { listens: false, heartbeatMs: 100, ttlMs: 800 })
+const create = (more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery =>
+  clusters.create(randomUUID(), 'a', more)
 
 describe('a policy', () => {
   it('whose breaker is open stops joins and updates, and costs no membership: beats and leaves bypass it', async () => {
@@ -79,7 +61,7 @@ describe('the diagnostics channels', () => {
 
 describe('two schemas', () => {
   it('on one connection are two worlds', async () => {
-    await migrate(pool, { schema: 'Other "world"' })
+    await migrate(clusters.pool, { schema: 'Other "world"' })
     const single = database.pool({ max: 1 })
     const cluster = randomUUID()
     const here = create({ pool: single, cluster })
@@ -111,6 +93,21 @@ describe('close', () => {
     expect(node.self.state).toBe('down')
     expect(warnings).toContain('could not leave; the others will notice by themselves')
     proxy.heal()
+    proxy.cut()
+  })
+
+  it('does not wait for a join that hangs', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const itsPool = database.pool({ connectionString: proxy.url(database.url), max: 2 })
+    const node = create({ pool: itsPool })
+    proxy.blackHole()
+    const joining = node.join()
+    const refused = expect(joining).rejects.toMatchObject({ code: 'CLOSED' })
+    const since = performance.now()
+    await node.close()
+    await refused
+    // A ttl of 800 ms for the join; its default would be 30 s.
+    expect(performance.now() - since).toBeLessThan(10_000)
     proxy.cut()
   })
 })

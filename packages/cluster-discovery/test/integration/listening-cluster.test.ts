@@ -1,47 +1,16 @@
-import { randomUUID } from 'node:crypto'
 import { channelName } from '@x/pg-session'
-import { eventually, terminateBackend } from '@x/testkit'
+import { eventually, tcpProxy, terminateBackend } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
-import type { Pool } from 'pg'
-import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import {
-  type ClusterDiscovery,
-  type ClusterDiscoveryOptions,
-  type ClusterEvent,
-  createClusterDiscovery,
-} from '../../src/index.ts'
+import { describe, expect, it } from 'vitest'
+import type { ClusterEvent } from '../../src/index.ts'
+import { idsOf, newCluster, useClusters } from '../clusters.ts'
 import { clusterTables } from '../database.ts'
 
 const database = useDatabase({ template: clusterTables })
-let pool: Pool
-beforeAll(() => {
-  pool = database.pool({ max: 10 })
-})
 
-const open: ClusterDiscovery[] = []
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((each) => each.close()))
-})
-const newCluster = (): string => `cluster ${randomUUID()}`
 /** Beats so rarely that whatever arrives sooner came by notification. */
-const create = (cluster: string, id: string, more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery => {
-  const discovery = createClusterDiscovery({
-    pool,
-    cluster,
-    connectionString: database.url,
-    heartbeatMs: 20_000,
-    ttlMs: 60_000,
-    node: { id, name: id },
-    ...more,
-  })
-  open.push(discovery)
-  return discovery
-}
-const ids = (discovery: ClusterDiscovery): string[] =>
-  discovery
-    .nodes()
-    .map((node) => node.id)
-    .sort()
+const clusters = useClusters(database, { listens: true, heartbeatMs: 20_000, ttlMs: 60_000 })
+const { create } = clusters
 
 describe('a cluster with LISTEN', () => {
   it('says what works here', async () => {
@@ -67,7 +36,7 @@ describe('a cluster with LISTEN', () => {
     await b.drain()
     await eventually(() => a.nodes({ states: ['leaving'] }).length === 1)
     await b.close()
-    await eventually(() => ids(a).join() === 'a')
+    await eventually(() => idsOf(a).join() === 'a')
     expect(seen).toEqual(['join b', 'update b', 'update b', 'leave b'])
   })
 
@@ -108,15 +77,28 @@ describe('a cluster with LISTEN', () => {
     await a.join()
     const b = create(cluster, 'b')
     await b.join()
-    await eventually(() => ids(a).length === 2)
-    expect(await terminateBackend(pool, { applicationName: 'cluster-discovery' })).toHaveLength(2)
+    await eventually(() => idsOf(a).length === 2)
+    expect(await terminateBackend(clusters.pool, { applicationName: 'cluster-discovery' })).toHaveLength(2)
     await create(cluster, 'c').join()
     await eventually(() => events.some((event) => event.type === 'resync'))
-    await eventually(() => ids(a).length === 3)
+    await eventually(() => idsOf(a).length === 3)
     const resync = events.find((event) => event.type === 'resync')
     expect(resync).toMatchObject({ gapMs: expect.any(Number) })
     expect(events.filter((event) => event.type === 'down')).toEqual([])
     expect(events.filter((event) => event.type === 'join')).toHaveLength(2)
+  })
+
+  it('tells of the gap also when the read that it asks for fails, with the next beat', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const itsPool = database.pool({ connectionString: proxy.url(database.url), max: 1 })
+    const a = create(newCluster(), 'a', { pool: itsPool, heartbeatMs: 300, ttlMs: 60_000 })
+    await a.join()
+    const resynced = new Promise((resolve) => a.on('resync', resolve))
+    const failed = proxy.swallowNextReply({ matching: 'cluster_read' })
+    expect(await terminateBackend(clusters.pool, { applicationName: 'cluster-discovery' })).toHaveLength(1)
+    await failed
+    // Nothing changes in this cluster: only the gap is a reason to read again.
+    expect(await resynced).toMatchObject({ type: 'resync', gapMs: expect.any(Number) })
   })
 
   it('survives foreign payloads on its channel', async () => {
@@ -125,10 +107,10 @@ describe('a cluster with LISTEN', () => {
     await a.join()
     const channel = channelName(`cluster_coordination_${cluster}`)
     for (const payload of ['', 'hello', '{', '{"v":"x"}', '{"v":"9999"}', '[1]', '{"v":"2","n":[["a"]]}', 'null']) {
-      await pool.query('SELECT pg_notify($1, $2)', [channel, payload])
+      await clusters.pool.query('SELECT pg_notify($1, $2)', [channel, payload])
     }
     await create(cluster, 'b').join()
-    await eventually(() => ids(a).length === 2)
+    await eventually(() => idsOf(a).length === 2)
   })
 })
 
@@ -199,7 +181,7 @@ describe('connect and disconnect', () => {
     await a.join()
     const b = create(cluster, 'b')
     await b.join()
-    await eventually(() => ids(a).length === 2)
+    await eventually(() => idsOf(a).length === 2)
     await b.leave()
     await eventually(() => aborted.length > 0)
     expect(aborted).toEqual(['b'])

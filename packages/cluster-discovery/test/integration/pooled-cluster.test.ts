@@ -1,46 +1,15 @@
-import { randomUUID } from 'node:crypto'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
-import type { Pool } from 'pg'
-import { afterEach, beforeAll, describe, expect, it } from 'vitest'
-import {
-  type ClusterDiscovery,
-  type ClusterDiscoveryOptions,
-  type ClusterEvent,
-  createClusterDiscovery,
-} from '../../src/index.ts'
+import { describe, expect, it } from 'vitest'
+import { type ClusterEvent, createClusterDiscovery, createLibclusterDiscovery } from '../../src/index.ts'
+import { idsOf, newCluster, useClusters } from '../clusters.ts'
 import { clusterTables } from '../database.ts'
 import { fold } from '../fold.ts'
 
 const database = useDatabase({ template: clusterTables })
-let pool: Pool
-beforeAll(() => {
-  pool = database.pool({ max: 10 })
-})
 
-const open: ClusterDiscovery[] = []
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((each) => each.close()))
-})
-const newCluster = (): string => `cluster ${randomUUID()} – "quoted"; DROP TABLE nodes`
-const create = (cluster: string, id: string, more: Partial<ClusterDiscoveryOptions> = {}): ClusterDiscovery => {
-  const discovery = createClusterDiscovery({
-    pool,
-    cluster,
-    listen: false,
-    heartbeatMs: 100,
-    ttlMs: 800,
-    node: { id, name: `name of ${id}` },
-    ...more,
-  })
-  open.push(discovery)
-  return discovery
-}
-const ids = (discovery: ClusterDiscovery): string[] =>
-  discovery
-    .nodes()
-    .map((node) => node.id)
-    .sort()
+const clusters = useClusters(database, { listens: false, heartbeatMs: 100, ttlMs: 800 })
+const { create } = clusters
 
 describe('a cluster without LISTEN', () => {
   it('shows a joining node to itself at once and to the others with their next beat', async () => {
@@ -49,7 +18,7 @@ describe('a cluster without LISTEN', () => {
     const b = create(cluster, 'b')
     expect((await a.join()).map((node) => node.id)).toEqual(['a'])
     expect((await b.join()).map((node) => node.id)).toEqual(['a', 'b'])
-    await eventually(() => ids(a).length === 2)
+    await eventually(() => idsOf(a).length === 2)
     expect(a.capabilities).toEqual({ listen: false, crashDetection: false })
     expect(a.self).toMatchObject({ id: 'a', state: 'up', incarnation: 1n })
     expect(a.isConnected).toBe(true)
@@ -60,8 +29,8 @@ describe('a cluster without LISTEN', () => {
     const a = create(newCluster(), 'a')
     const b = create(newCluster(), 'b')
     await Promise.all([a.join(), b.join()])
-    expect(ids(a)).toEqual(['a'])
-    expect(ids(b)).toEqual(['b'])
+    expect(idsOf(a)).toEqual(['a'])
+    expect(idsOf(b)).toEqual(['b'])
   })
 
   it('tells a leave from a death', async () => {
@@ -72,13 +41,13 @@ describe('a cluster without LISTEN', () => {
     a.on('down', (event) => events.push(event))
     await a.join()
     await b.join()
-    await eventually(() => ids(a).length === 2)
+    await eventually(() => idsOf(a).length === 2)
     await b.drain()
     expect(b.self.state).toBe('leaving')
     await eventually(() => a.nodes({ states: ['leaving'] }).length === 1)
     await b.leave()
     expect(b.self.state).toBe('left')
-    await eventually(() => ids(a).length === 1)
+    await eventually(() => idsOf(a).length === 1)
     expect(events).toMatchObject([{ type: 'leave', node: { id: 'b', state: 'left' } }])
     expect(a.nodes({ states: ['left'] })).toMatchObject([{ id: 'b' }])
   })
@@ -99,7 +68,7 @@ describe('a cluster without LISTEN', () => {
     connection.release()
     expect(await selfDown).toMatchObject({ cause: 'evicted' })
     await eventually(() => b.self.state === 'up' && b.self.incarnation > 2n)
-    await eventually(() => ids(a).length === 2)
+    await eventually(() => idsOf(a).length === 2)
   })
 
   it('ends the earlier of two processes with one id, for good', async () => {
@@ -144,7 +113,7 @@ describe('watch', () => {
       await node.join()
       if (id === 'c') await node.leave()
     }
-    await eventually(() => ids(a).join() === 'a,b,d')
+    await eventually(() => idsOf(a).join() === 'a,b,d')
     await eventually(() => events.length > 0 && fold([], events).length === 3)
     expect(fold([], events)).toEqual(a.nodes())
     expect(events[0]).toMatchObject({ type: 'snapshot', nodes: [{ id: 'a' }] })
@@ -178,7 +147,7 @@ describe('watch', () => {
 describe('use', () => {
   it('refuses wrong options before any I/O, naming the option', () => {
     const wrong = (options: object, option: string | null): void => {
-      const base = { pool, cluster: 'c', node: { name: 'n' } }
+      const base = { pool: clusters.pool, cluster: 'c', node: { name: 'n' } }
       expect(() => createClusterDiscovery({ ...base, ...options })).toThrow(
         expect.objectContaining({ code: 'INVALID_OPTIONS', option }),
       )
@@ -197,6 +166,16 @@ describe('use', () => {
     wrong({ connect: 'x' }, 'connect')
     wrong({ pool: undefined }, 'pool')
     wrong({ listen: 5 }, 'listen')
+    wrong({ heartBeatMs: 100 }, 'heartBeatMs')
+    wrong({ node: { name: 'n', meta: {} } }, 'node.meta')
+    const watched = create(newCluster(), 'a')
+    expect(() => watched.watch({ maxqueue: 5 } as object)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTIONS', option: 'maxqueue' }),
+    )
+    const libcluster = { connectionString: database.url, nodeName: 'a@b', channelName: 'c', intervalMs: 5_000 }
+    expect(() => createLibclusterDiscovery(libcluster)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTIONS', option: 'intervalMs' }),
+    )
   })
 
   it('says what to do when the tables are missing', async () => {
@@ -242,7 +221,7 @@ describe('use', () => {
     await eventually(() => heard.length === 1)
     stop()
     await create(cluster, 'c').join()
-    await eventually(() => ids(a).length === 3)
+    await eventually(() => idsOf(a).length === 3)
     expect(heard).toEqual(['b'])
     expect(errors).toHaveLength(2)
   })

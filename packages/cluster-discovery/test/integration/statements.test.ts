@@ -25,8 +25,11 @@ const answer = async (on: Queryable, statement: Statement, values: unknown[]): P
 }
 const join = async (id: string, attempt = `${id}-1`, ttlMs = 8_000) =>
   parseRecord((await answer(pool, sql.join, ['c', id, id, null, '{}', attempt, ttlMs, 'channel'])) ?? '')
-const beat = async (on: Queryable, id: string, incarnation: bigint) =>
-  parseBeat((await answer(on, sql.beat, ['c', id, incarnation, null, 3_000, 1])) ?? '')
+/** Null: let go. */
+const beat = async (on: Queryable, id: string, incarnation: bigint, marker: string | null = null, number = 1) => {
+  const text = await answer(on, sql.beat, ['c', id, incarnation, marker, 3_000, number])
+  return text === null ? null : parseBeat(text)
+}
 const take = (id: string, incarnation: bigint, leaseMs = 3_000) =>
   answer(pool, sql.take, ['c', id, incarnation, leaseMs])
 const read = async (known: bigint) => parseReading((await answer(pool, sql.read, ['c', known])) ?? '')
@@ -73,7 +76,7 @@ describe('join', () => {
     const first = await join('a')
     const second = await join('a', 'a-2')
     expect(second).toMatchObject({ node: { incarnation: 2n }, previous: { incarnation: 1n, end: 'replaced' } })
-    expect((await beat(pool, 'a', first.node.incarnation)).alive).toBe(false)
+    expect(await beat(pool, 'a', first.node.incarnation)).toBeNull()
     await answer(pool, sql.leave, ['c', 'a', 2n, 'channel'])
     expect(await join('a', 'a-3')).toMatchObject({
       node: { incarnation: 4n },
@@ -92,10 +95,9 @@ describe('join', () => {
 })
 
 describe('a beat', () => {
-  it('says alive, the version, and that a sweeper is wanted', async () => {
+  it('says the version, and that a sweeper is wanted', async () => {
     const { node } = await join('a')
     expect(await beat(pool, 'a', node.incarnation)).toEqual({
-      alive: true,
       version: 1n,
       sweeper: null,
       sweeperWanted: true,
@@ -130,6 +132,50 @@ describe('a beat', () => {
       const row = rows[0] ?? { updates: 0, hot: 0 }
       return row.updates >= 200 && row.hot >= row.updates - 2
     })
+  })
+})
+
+describe('a lost marker', () => {
+  const markerOf = async (id: string): Promise<unknown> =>
+    (await pool.query(`SELECT marker::text FROM coordination.node_beats WHERE id = $1`, [id])).rows[0]?.marker
+  const looksGone = async (id: string): Promise<boolean> =>
+    parseLook((await answer(pool, sql.look, ['c', 'a', 1n, '1'])) ?? '').suspects.some((each) => each.id === id)
+
+  it('counts once the connection of the last beat has ended too, or that beat is half a ttl old', async () => {
+    await join('a')
+    await join('b')
+    await take('a', 1n)
+    const listener = await database.client()
+    const beating = await database.client()
+    await listener.query('SELECT pg_advisory_lock_shared(77)')
+    await beat(beating, 'b', 2n, '77')
+    expect([await markerOf('b'), await looksGone('b')]).toEqual(['77', false])
+    await listener.end()
+    await eventually(async () => {
+      const { rows } = await pool.query(`SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 77`)
+      return rows.length === 0
+    })
+    // The server has dropped it; the node does not know, and beats on.
+    expect(await looksGone('b')).toBe(false)
+    await silence('b', 4_500)
+    expect(await looksGone('b')).toBe(true)
+    await silence('b', 0)
+    await beating.end()
+    await eventually(() => looksGone('b'))
+  })
+
+  it('is not named by the next beat, nor put back by one that was overtaken', async () => {
+    await join('b')
+    await beat(pool, 'b', 1n, '78', 1)
+    expect(await markerOf('b')).toBeNull()
+    const listener = await database.client()
+    await listener.query('SELECT pg_advisory_lock_shared(78)')
+    await beat(pool, 'b', 1n, '78', 2)
+    expect(await markerOf('b')).toBe('78')
+    await beat(pool, 'b', 1n, null, 4)
+    await beat(pool, 'b', 1n, '78', 3)
+    expect(await markerOf('b')).toBeNull()
+    await listener.end()
   })
 })
 
@@ -190,7 +236,7 @@ describe('down', () => {
     const look = parseLook((await answer(pool, sql.look, ['c', 'a', 1n, '1'])) ?? '')
     expect(look).toMatchObject({ members: 2, doubtful: 1, suspects: [{ id: 'b', stale: true, gone: false }] })
     expect(await down(pool, ['a', 1n, '1'], 'b', 2n)).toEqual([{ id: 'b', incarnation: 2n }])
-    expect((await beat(pool, 'b', 2n)).alive).toBe(false)
+    expect(await beat(pool, 'b', 2n)).toBeNull()
     expect((await read(2n)).records).toMatchObject([{ node: { id: 'b', state: 'down', version: 3n }, cause: 'ttl' }])
   })
 
@@ -220,7 +266,7 @@ describe('down', () => {
     const late = await database.client()
     const sweeper = await database.client()
     await late.query('BEGIN')
-    expect((await beat(late, 'b', 2n)).alive).toBe(true)
+    expect(await beat(late, 'b', 2n)).not.toBeNull()
     const { rows } = await sweeper.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
     const declared = down(sweeper, ['a', 1n, '1'], 'b', 2n)
     await eventually(async () => {
@@ -229,7 +275,7 @@ describe('down', () => {
     })
     await late.query('COMMIT')
     expect(await declared).toEqual([])
-    expect((await beat(pool, 'b', 2n)).alive).toBe(true)
+    expect(await beat(pool, 'b', 2n)).not.toBeNull()
     expect((await read(-1n)).version).toBe(2n)
     await Promise.all([late.end(), sweeper.end()])
   })
@@ -245,7 +291,7 @@ describe('down', () => {
     expect(await down(sweeper, ['a', 1n, '1'], 'b', 2n)).toHaveLength(1)
     const answered = beat(late, 'b', 2n)
     await sweeper.query('COMMIT')
-    expect((await answered).alive).toBe(false)
+    expect(await answered).toBeNull()
     await Promise.all([late.end(), sweeper.end()])
   })
 })
