@@ -144,16 +144,15 @@ export class ListenerConnection {
     probe.heard = () => heard.resolve(true)
     await this.listen(probe.channel)
     await this.query(statements.notify, [probe.channel, ''])
-    // The server sends it after the transaction's end, with or right behind the answer.
-    const timer = setTimeout(
-      () =>
-        heard.reject(
-          new UnsupportedError(
-            `listener: the server took LISTEN and NOTIFY, and delivered nothing within ${detectMs} ms`,
-          ),
-        ),
-      detectMs,
-    )
+    // The server sends it after the transaction's end, with or right behind the answer. One that answers to a further
+    // statement and has not sent it never will; a line that died meanwhile says nothing of the server.
+    const judge = async (): Promise<void> => {
+      await this.query(statements.heartbeat, [])
+      throw new UnsupportedError(
+        `listener: expected to hear a notification of its own within ${detectMs} ms, got none although the server took LISTEN and NOTIFY; connect past whatever stands between, or do without listening`,
+      )
+    }
+    const timer = setTimeout(() => void judge().catch(heard.reject), detectMs)
     try {
       await this.whileOpen(heard.promise)
     } finally {

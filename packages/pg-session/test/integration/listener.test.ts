@@ -285,6 +285,7 @@ describe('closing', () => {
 })
 
 describe('a server that takes LISTEN and NOTIFY and delivers nothing', () => {
+  const probing = `SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'idle' AND query LIKE '%pg_notify%'`
   const deaf = async (): Promise<string> => {
     const client = await database.client()
     await client.query(`
@@ -298,16 +299,27 @@ describe('a server that takes LISTEN and NOTIFY and delivers nothing', () => {
     const { listener, states } = listen({ url: await deaf(), detectMs: 1_000 })
     await expect(listener.listen('orders')).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      message: expect.stringContaining('delivered nothing within 1000 ms'),
+      message: expect.stringContaining('expected to hear a notification of its own within 1000 ms, got none'),
     })
     expect(states.at(-1)?.status).toBe('refused')
     await eventually(async () => (await listeners()).length === 0)
   })
 
+  it('is not believed to be one because the line died while it waited to hear of itself', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const { listener, states } = listen({ url: proxy.url(await deaf()), detectMs: 1_500 })
+    const outcome = expect(listener.listen('orders')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+    await eventually(async () => (await database.pool().query(probing, [applicationName])).rowCount === 1)
+    proxy.halfOpen()
+    // The second connection finds out about the server.
+    await outcome
+    const failures = states.flatMap((state) => (state.status === 'connecting' ? [state.lastError?.code ?? null] : []))
+    expect(failures.slice(0, 2)).toEqual([null, 'CONNECTION'])
+  })
+
   it('does not keep a listener that is closed while it waits to hear of itself', async () => {
     const { listener } = listen({ url: await deaf(), detectMs: 50_000 })
     const outcome = expect(listener.listen('orders')).rejects.toMatchObject({ code: 'CLOSED' })
-    const probing = `SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'idle' AND query LIKE '%pg_notify%'`
     await eventually(async () => (await database.pool().query(probing, [applicationName])).rowCount === 1)
     await listener.close()
     await outcome
