@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { migrate } from '@x/lock-table/migrations'
 import { spawnNode, type TestProcess } from '@x/testkit'
 import { Pool } from 'pg'
 import { z } from 'zod'
@@ -17,6 +18,7 @@ export const killedLeader = (kind: 'advisory' | 'table'): Contender =>
   contender({
     async open({ url }) {
       const pool = new Pool({ connectionString: url, max: 2 })
+      await migrate(pool)
       await pool.query('CREATE TABLE IF NOT EXISTS f7_things (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)')
       return { url, pool }
     },
@@ -44,8 +46,9 @@ export const killedLeader = (kind: 'advisory' | 'table'): Contender =>
       const writer = (async () => {
         while (writing) await Promise.all([pool.query('INSERT INTO f7_things DEFAULT VALUES'), delay(10)])
       })()
-      const replicas = new Set([await start(), await start()])
+      const replicas = new Set<Replica>()
       try {
+        for (let n = 0; n < 2; n += 1) replicas.add(await start())
         for (let kill = 0; kill < kills; kill += 1) {
           const leader = await handledBy(() => true)
           // The other is waiting for the lock by then.

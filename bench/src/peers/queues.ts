@@ -1,4 +1,4 @@
-import { run, runMigrations } from 'graphile-worker'
+import { Logger, run, runMigrations } from 'graphile-worker'
 import { Pool } from 'pg'
 import { PgBoss } from 'pg-boss'
 import type { Contender } from '../benchmark.ts'
@@ -46,12 +46,19 @@ export const pgBossConsuming = (jobs: number): Contender =>
     },
   })
 
+/** It tells of each job otherwise, which takes most of the time. */
+const silence = new Logger(() => () => {})
+const workers = 24
+
 /** `graphile-worker`: a local queue of a thousand jobs, 24 of them at work, completed in batches. */
 export const graphileWorkerConsuming = (jobs: number): Contender =>
   contender({
     async open({ url }) {
-      await runMigrations({ connectionString: url })
-      return new Pool({ connectionString: url, max: 10 })
+      await runMigrations({ connectionString: url, logger: silence })
+      const pool = new Pool({ connectionString: url, max: workers + 2 })
+      pool.on('error', () => {})
+      pool.on('connect', (client) => client.on('error', () => {}))
+      return pool
     },
     async round(pool) {
       for (const piece of pieces(jobs)) {
@@ -68,6 +75,7 @@ export const graphileWorkerConsuming = (jobs: number): Contender =>
         let seen = 0
         const runner = await run({
           pgPool: pool,
+          logger: silence,
           noHandleSignals: true,
           taskList: {
             event: () => {
@@ -77,7 +85,7 @@ export const graphileWorkerConsuming = (jobs: number): Contender =>
           },
           preset: {
             worker: {
-              concurrentJobs: 24,
+              concurrentJobs: workers,
               pollInterval: 100,
               localQueue: { size: 1_000 },
               completeJobBatchDelay: 1,

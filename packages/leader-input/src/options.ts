@@ -40,7 +40,7 @@ export interface TableConfig<R> {
 
 /** Options of {@link createLeaderInput}. */
 export interface LeaderInputOptions<DB> extends ObservabilityOptions {
-  /** Exactly one of `pool` and `connectionString`. A pool is never ended by us; a term takes one client of it. */
+  /** Exactly one of `pool` and `connectionString`. A pool is never ended by us; a term takes one client of it, and borrows a second for the time of a read while it catches up. */
   pool?: PgPool | undefined
   connectionString?: string | undefined
   /** Any locker: it makes duplicates rare, the epoch in the cursor makes them impossible. */

@@ -43,3 +43,7 @@ export const collect = (input: LeaderInput<Shop>): { readonly events: ChangeEven
     },
   }
 }
+
+/** The orders as they are after the events. */
+export const ordersAfter = (events: readonly ChangeEvent<Shop>[]): { customer: string; cents: number }[] =>
+  events.flatMap((event) => (event.table === 'orders' && event.after !== null ? [event.after] : []))
