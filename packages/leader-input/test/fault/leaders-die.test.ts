@@ -6,9 +6,8 @@ import { useDatabase } from '@x/testkit/vitest'
 import { Client, Pool } from 'pg'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
-import { createLeaderInput } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
-import type { Items } from '../support/evidence.ts'
+import { itemsInput } from '../support/evidence.ts'
 import { differences, isCaughtUp, randomTransaction, workloadTables } from '../support/workload.ts'
 
 const database = useDatabase({
@@ -35,7 +34,7 @@ for (const kind of ['table', 'advisory', 'everyone'] as const) {
     const random = randomSource(seed).fork(kind)
     const { url } = await database.another(kind)
     const pool = new Pool({ connectionString: url })
-    const input = createLeaderInput<Items>({ pool, locker: createMemoryLocker(), name: 'stress', tables: ['items'] })
+    const input = itemsInput({ pool, locker: createMemoryLocker() })
     await input.install()
     let replicaNumber = 0
     const spawn = (): Promise<Replica> =>

@@ -3,6 +3,8 @@ import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Pool } from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { upkeepStatements } from '../../src/log/upkeep-statements.ts'
+import { countedPool } from '../support/counted-pool.ts'
 import { collect, shopInput, shopTemplate } from '../support/shop.ts'
 
 const database = useDatabase({ template: shopTemplate })
@@ -56,9 +58,22 @@ describe('seek', () => {
   })
 })
 
+/** A leader that looks whether there is anything to prune once a second; wait for it to have looked so many times more. */
+const lookingLeader = () => {
+  const { pool: leading, sent } = countedPool(database, upkeepStatements('coordination').pruneState.text)
+  return {
+    leading,
+    looks: async (more: number): Promise<void> => {
+      const upTo = sent() + more
+      await eventually(() => sent() >= upTo, { deadlineMs: 60_000, what: `${more} looks of the pruner` })
+    },
+  }
+}
+
 describe('pruning', () => {
   it('empties a child of the log when every input is past it, and not before', async () => {
-    await using input = shopInput(pool, { name: 'prune' })
+    const { leading, looks } = lookingLeader()
+    await using input = shopInput(leading, { name: 'prune' })
     await using slow = shopInput(pool, { name: 'prune-slow' })
     await input.install()
     await slow.install()
@@ -71,8 +86,8 @@ describe('pruning', () => {
     await insert(1)
     const { events, stop } = collect(input)
     await eventually(() => events.length === 11)
-    // Two rounds of upkeep.
-    await new Promise((resolve) => setTimeout(resolve, 2_500))
+    // The first look takes note, the second could prune, the third shows that it did not.
+    await looks(3)
     expect(await rowsInLog()).toBe(before + 1)
     const other = collect(slow)
     await eventually(() => other.events.length === 11)
@@ -84,7 +99,8 @@ describe('pruning', () => {
   })
 
   it('keeps what an input has not handled of an earlier lineage, whose transaction ids say nothing here', async () => {
-    await using input = shopInput(pool, { name: 'prune-new' })
+    const { leading, looks } = lookingLeader()
+    await using input = shopInput(leading, { name: 'prune-new' })
     await using old = shopInput(pool, { name: 'prune-old' })
     await input.install()
     await old.install()
@@ -100,11 +116,11 @@ describe('pruning', () => {
     // Rounds of upkeep, and in between a batch, which moves the leader's own cursor past the first of them.
     for (let round = 1; round <= 2; round++) {
       const handled = events.length
-      await new Promise((resolve) => setTimeout(resolve, 1_500))
+      await looks(1)
       await insert(1)
       await eventually(() => events.length > handled)
     }
-    await new Promise((resolve) => setTimeout(resolve, 1_500))
+    await looks(2)
     await stop()
     expect(await rowsInLog()).toBe(before + 2)
     await pool.query(`
@@ -115,7 +131,8 @@ describe('pruning', () => {
   })
 
   it('does not wait for a writer, nor make one wait', async () => {
-    await using input = shopInput(pool, { name: 'prune-busy' })
+    const { leading, looks } = lookingLeader()
+    await using input = shopInput(leading, { name: 'prune-busy' })
     await input.install()
     const writer = await database.client()
     await writer.query(`BEGIN; INSERT INTO orders (customer, cents) VALUES ('open', 1)`)
@@ -125,7 +142,7 @@ describe('pruning', () => {
     const { events, stop } = collect(input)
     await insert(2)
     await eventually(() => events.length === 2)
-    await new Promise((resolve) => setTimeout(resolve, 2_500))
+    await looks(3)
     await pool.query(
       `SET statement_timeout = '2s'; INSERT INTO orders (customer, cents) VALUES ('another', 1); RESET statement_timeout`,
     )

@@ -1,9 +1,14 @@
-import type { ChangeHandler } from '../../src/index.ts'
+import { type ChangeHandler, createLeaderInput, type LeaderInput, type LeaderInputOptions } from '../../src/index.ts'
 import { described } from './workload.ts'
 
 export interface Items {
   items: { id: number; rev: number; pad: string | null }
 }
+
+/** The input of the fault tests over the table of `workload.ts`. */
+export const itemsInput = (
+  options: Pick<LeaderInputOptions<Items>, 'pool' | 'locker' | 'takeoverMs' | 'batchSize' | 'backfill'>,
+): LeaderInput<Items> => createLeaderInput<Items>({ name: 'stress', tables: ['items'], batchSize: 50, ...options })
 
 /** Writes down each event, for both items when the key changed. */
 export const keepEvidence: ChangeHandler<Items> = async (events, { client, epoch }) => {

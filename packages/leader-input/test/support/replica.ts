@@ -6,10 +6,10 @@ import { createMemoryLocker } from '@x/lock-core/memory'
 import { createTableLocker } from '@x/lock-table'
 import { tell } from '@x/testkit'
 import { Pool } from 'pg'
-import { createLeaderInput } from '../../src/index.ts'
-import { keepEvidence } from './evidence.ts'
+import { bankInput, keepBalances } from './bank.ts'
+import { itemsInput, keepEvidence } from './evidence.ts'
 
-const [url = '', kind = 'table', name = 'replica'] = process.argv.slice(2)
+const [url = '', kind = 'table', name = 'replica', workload = 'items'] = process.argv.slice(2)
 const pool = new Pool({ connectionString: url, max: 6, application_name: name })
 pool.on('error', () => {})
 
@@ -21,14 +21,27 @@ const lockers: Record<string, () => Locker> = {
 }
 const locker = lockers[kind]?.()
 if (locker === undefined) throw new Error(`no locker ${kind}`)
-const input = createLeaderInput<{ items: { id: number; rev: number; pad: string | null } }>({
-  pool,
-  locker,
-  name: 'stress',
-  tables: ['items'],
-  batchSize: 50,
-  takeoverMs: 1_500,
-})
+const start = {
+  items: () => {
+    const input = itemsInput({ pool, locker, takeoverMs: 1_500 })
+    return { input, running: input.run(keepEvidence) }
+  },
+  backfill: () => {
+    const input = itemsInput({ pool, locker, takeoverMs: 1_500, backfill: { chunkSize: 100 } })
+    return { input, running: input.run(keepEvidence) }
+  },
+  /** As many in a batch as by default. */
+  'many-items': () => {
+    const input = itemsInput({ pool, locker, takeoverMs: 1_500, batchSize: 500 })
+    return { input, running: input.run(keepEvidence) }
+  },
+  bank: () => {
+    const input = bankInput({ pool, locker, takeoverMs: 1_500 })
+    return { input, running: input.run(keepBalances) }
+  },
+}[workload]
+if (start === undefined) throw new Error(`no workload ${workload}`)
+const { input, running } = start()
 let last = ''
 setInterval(() => {
   const { status, epoch, lastError } = input.health()
@@ -36,4 +49,4 @@ setInterval(() => {
   if (now !== last) tell(JSON.parse(now))
   last = now
 }, 20)
-await input.run(keepEvidence)
+await running

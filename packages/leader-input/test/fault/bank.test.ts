@@ -1,0 +1,87 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { createMemoryLocker } from '@x/lock-core/memory'
+import { migrate as migrateLocks } from '@x/lock-table/migrations'
+import { eventually, randomSource, spawnNode, type TestProcess } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import { expect, it } from 'vitest'
+import { z } from 'zod'
+import { migrate } from '../../src/migrations.ts'
+import { balancesTable, bankInput, wrongBalances } from '../support/bank.ts'
+import { pgbench, type Tpcb, tpcbPort } from '../support/tpcb.ts'
+
+const database = useDatabase({
+  template: {
+    name: 'leader-input-bank',
+    prepare: async (pool) => {
+      await migrate(pool)
+      await migrateLocks(pool)
+      await pool.query(balancesTable)
+    },
+  },
+})
+
+const long = process.env.COORDINATION_LONG === '1'
+const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9))
+const status = z.object({ status: z.string(), epoch: z.string(), error: z.string().nullable() })
+type Replica = TestProcess<z.infer<typeof status>>
+
+/** The leader is killed this often, so many times; the load goes on until after the last. */
+const { everyMs, kills } = long ? { everyMs: 5_000, kills: 24 } : { everyMs: 2_500, kills: 2 }
+
+/** Here the program where there is one, else the port; a long run takes both. */
+const workloads: readonly ((url: string) => Tpcb | null)[] = [
+  (url) => pgbench(url) ?? tpcbPort(database.pool(), url, randomSource(seed)),
+  ...(long ? [(url: string) => tpcbPort(database.pool({ connectionString: url }), url, randomSource(seed))] : []),
+]
+
+it.each(workloads)(
+  `keeps the balances of TPC-B right while its leaders are killed (seed ${seed}, workload %#)`,
+  async (make) => {
+    const { url } = await database.another('bank')
+    const pool = database.pool({ connectionString: url })
+    const bank = make(url)
+    if (bank === null) throw new Error('expected a workload')
+    await bank.prepare()
+    await using input = bankInput({ pool, locker: createMemoryLocker() })
+    await input.install()
+    let replicaNumber = 0
+    const spawn = (): Promise<Replica> => {
+      replicaNumber += 1
+      return spawnNode(new URL('../support/replica.ts', import.meta.url), {
+        messages: status,
+        args: [url, 'table', `replica-${replicaNumber}`, 'bank'],
+      })
+    }
+    const replicas = await Promise.all([spawn(), spawn()])
+    const leader = (): Promise<Replica> =>
+      eventually(() => replicas.find((replica) => replica.isRunning && replica.messages.at(-1)?.status === 'leading'), {
+        deadlineMs: 60_000,
+        what: 'a replica to lead',
+      })
+    try {
+      // As fast as it goes in a long run; here at a rate that the machine of a test run can follow.
+      const load = bank.run(((kills + 1) * everyMs) / 1_000, long ? 0 : 250)
+      for (let kill = 1; kill <= kills; kill += 1) {
+        await delay(everyMs)
+        const victim = await leader()
+        await victim.kill()
+        replicas[replicas.indexOf(victim)] = await spawn()
+      }
+      await load
+      await eventually(async () => (await input.lag()).events === 0, {
+        deadlineMs: long ? 600_000 : 120_000,
+        everyMs: 100,
+      })
+      const { rows } = await pool.query(
+        'SELECT (SELECT count(*)::int FROM pgbench_history) AS transactions, (SELECT count(*)::int FROM leaders) AS leaders',
+      )
+      expect(await wrongBalances(pool), bank.name).toEqual([])
+      expect(rows[0].transactions).toBeGreaterThan(100)
+      expect(rows[0].leaders).toBeGreaterThan(1)
+    } finally {
+      await Promise.all(replicas.map((replica) => replica.kill()))
+      await pool.end()
+    }
+  },
+  long ? 1_800_000 : 180_000,
+)

@@ -1,0 +1,22 @@
+import type { DatabaseOfFile } from '@x/testkit/vitest'
+import type { Pool } from 'pg'
+
+/** A pool that counts how often its connections have sent a statement: what a leader does without leaving a trace. */
+export const countedPool = (
+  database: DatabaseOfFile,
+  text: string,
+): { readonly pool: Pool; readonly sent: () => number } => {
+  let sent = 0
+  const pool = database.pool()
+  pool.on('connect', (client) => {
+    const query = client.query.bind(client) as (...args: unknown[]) => unknown
+    const counting = (...args: unknown[]): unknown => {
+      const [first] = args
+      if (first === text || (typeof first === 'object' && first !== null && 'text' in first && first.text === text))
+        sent += 1
+      return query(...args)
+    }
+    client.query = counting as typeof client.query
+  })
+  return { pool, sent: () => sent }
+}
