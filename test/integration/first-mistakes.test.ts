@@ -61,6 +61,17 @@ describe.each(Object.entries(firstCalls))('the first call of %s', (name, call) =
   })
 })
 
+// A client of pg-native has its library's handle as `native`; the library needs a compiler to install.
+it.each(['lock-table', 'cluster-discovery', 'leader-input'])('%s refuses a pool of pg-native', async (name) => {
+  const pool = database.pool()
+  pool.on('connect', (client) => void Object.assign(client, { native: {} }))
+  await expect(firstCalls[name]?.(pool, database.url)).rejects.toMatchObject({
+    code: 'INVALID_OPTIONS',
+    message: expect.stringContaining('use pg.Pool and not pg.native.Pool'),
+  })
+  expect(pool.idleCount).toBe(pool.totalCount)
+})
+
 it('checkFence without the migration names the line that runs it', async () => {
   const client = await database.client()
   await client.query('BEGIN')

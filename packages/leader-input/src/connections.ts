@@ -1,5 +1,5 @@
 import { ClosedError, ConnectionError, type PgPool, type Policy } from '@x/lock-core'
-import { fromPgError, openPool } from '@x/pg-session'
+import { fromConnectError, openPool, refuseNative } from '@x/pg-session'
 import type { PoolClient } from 'pg'
 import { type Connection, connectionOver, type Shared } from './connection.ts'
 
@@ -47,9 +47,16 @@ export function connections(
     })
     shared.waiting.add(onGiveUp)
     try {
-      return connectionOver(await Promise.race([client, givenUp]), shared)
+      const connected = await Promise.race([client, givenUp])
+      try {
+        refuseNative(connected, 'leader input')
+      } catch (refusal) {
+        connected.release()
+        throw refusal
+      }
+      return connectionOver(connected, shared)
     } catch (error) {
-      throw fromPgError(error, 'connecting for the input')
+      throw fromConnectError(error, 'connecting for the input')
     } finally {
       shared.waiting.delete(onGiveUp)
     }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { runningProcesses, spawnNode } from '@x/testkit'
+import { eventually, runningProcesses, spawnNode } from '@x/testkit'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
 
@@ -20,11 +20,12 @@ it('stops a process where it stands and lets it go on', async () => {
   await using process = await spawnNode(child, { messages })
   await process.message(({ said }) => said === 'beat')
   process.pause()
-  // What was written before the signal still arrives.
-  await delay(100)
-  const heard = process.messages.length
-  await delay(300)
-  expect(process.messages.length).toBe(heard)
+  // What was written before the signal still arrives; then there is silence.
+  const heard = await eventually(async () => {
+    const before = process.messages.length
+    await delay(300)
+    return process.messages.length === before ? before : null
+  })
   process.resume()
   await process.message((message) => process.messages.indexOf(message) >= heard)
 })

@@ -40,9 +40,12 @@ describe('tcpProxy', () => {
     await client.query('SELECT 1')
     expect(performance.now() - started).toBeGreaterThanOrEqual(119)
     proxy.heal()
-    const healed = performance.now()
-    await client.query('SELECT 1')
-    expect(performance.now() - healed).toBeLessThan(119)
+    // More than one look: a busy machine is slow as well.
+    await eventually(async () => {
+      const healed = performance.now()
+      await client.query('SELECT 1')
+      return performance.now() - healed < 119
+    })
   })
 
   it('throttles', async () => {
