@@ -26,6 +26,7 @@ export interface MemberCallbacks {
 const joinPatienceMs = 30_000
 /** How long `close` waits for the database and for callbacks. */
 const closePatienceMs = 5_000
+
 /**
  * This process as a member: walks through the states of membership.ts, on the lifelines that it owns. What the caller asks
  * for happens in turn; what comes from the database happens in between.
