@@ -24,6 +24,8 @@ export interface MemberCallbacks {
 
 /** How long `join` waits for the view: a thousand nodes that start at once keep the database busy. */
 const joinPatienceMs = 30_000
+/** How long `leave` waits for the database, if the ttl is longer; after that the others notice by themselves. */
+const leavePatienceMs = 10_000
 /** How long `close` waits for the database and for callbacks. */
 const closePatienceMs = 5_000
 
@@ -118,7 +120,7 @@ export class Member {
   leave(): Promise<void> {
     return this.#inTurn(async () => {
       this.assertOpen()
-      await this.#leave(this.#options.ttlMs)
+      await this.#leave(Math.min(this.#options.ttlMs, leavePatienceMs))
     })
   }
 
