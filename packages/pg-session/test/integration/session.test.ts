@@ -226,6 +226,26 @@ describe('connecting', () => {
     for (const stop of stops) await expect(stop).rejects.toBe(reason)
   })
 
+  it('leaves no session when it is aborted at any moment on the way', async () => {
+    await using proxy = await tcpProxy(database.url)
+    proxy.delay(4)
+    const reason = new Error('changed my mind')
+    const attempts = Array.from({ length: 20 }, async (_, n) => {
+      const controller = new AbortController()
+      setTimeout(() => controller.abort(reason), n * 4)
+      const session = await open({ url: proxy.url(database.url), signal: controller.signal }).catch(
+        (error: unknown) => {
+          expect(error).toBe(reason)
+          return null
+        },
+      )
+      await session?.close()
+    })
+    await Promise.all(attempts)
+    await eventually(() => proxy.open === 0)
+    await eventually(async () => (await backendsNamed(database.pool(), applicationName)).length === 0)
+  })
+
   it('gives up on a server that does not answer', async () => {
     await using proxy = await tcpProxy(database.url)
     proxy.blackHole()
