@@ -81,7 +81,8 @@ export class Sessions {
     const context: SessionContext<SessionLocks> = { ...this.#context, onEnded: (ended) => this.#forget(ended) }
     const session = await SessionLocks.open(context, this.#closing.signal)
     this.#fencing = session.fencing.kind
-    this.#all.add(session)
+    // One that has ended in the meantime would never be forgotten; whoever asked for it finds out.
+    if (session.isAlive()) this.#all.add(session)
     return session
   }
 
