@@ -237,7 +237,9 @@ async function missingGrant(error: unknown, session: QueryRows, schema: string):
   const found = await presence(session, schema)
   const [row] = await session.query<[string, string, boolean]>(whoami, [schema])
   const role = quoteIdentifier(row?.[0] ?? 'role')
-  const message = error instanceof Error ? error.message : String(error)
+  // The server's own words: what we say of them in general is said better here.
+  const said = error instanceof Error ? (error.cause ?? error) : error
+  const message = said instanceof Error ? said.message : String(said)
   const lend = `GRANT coordination_capture TO ${role}`
   const grant = /permission denied to create role/.test(message)
     ? `CREATE ROLE coordination_capture NOLOGIN NOINHERIT; ${lend} (or ALTER ROLE ${role} CREATEROLE)`
