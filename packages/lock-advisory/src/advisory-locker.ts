@@ -16,6 +16,7 @@ import {
   parseOptions,
   type ResolvedAcquireOptions,
   tracedAcquire,
+  tracedAcquireMany,
 } from '@x/lock-core/adapter'
 import { connectionSource } from '@x/pg-session'
 import { Acquiring, type WantedLock } from './acquiring.ts'
@@ -140,7 +141,9 @@ class SessionLocker implements AdvisoryLocker {
     for (const key of keys) checkKey(key)
     const resolved = this.#check(options)
     const ids = keys.map((key) => this.identityOf(key).toString())
-    return keys.length === 0 ? [] : this.#acquiring.tryAll(keys, ids, resolved)
+    if (keys.length === 0) return []
+    const { mode, signal } = resolved
+    return tracedAcquireMany({ keys, mode, signal }, () => this.#acquiring.tryAll(keys, ids, resolved))
   }
 
   identityOf(key: string): bigint {

@@ -229,14 +229,22 @@ describe('tracing', () => {
       const locks = await Promise.all(['a', 'b', 'c'].map((key) => locker.acquire(key)))
       expect(await createLocker().tryAcquire('a')).toBe(null)
       for (const lock of locks) await lock.release()
+      // Several keys are several acquires: each of them has a release.
+      const set = await acquireMany(locker, ['d', 'e', 'd'])
+      await set.release()
     } finally {
       for (const name of names) channel(name).unsubscribe(listener)
     }
-    expect(seen).toHaveLength(7)
+    expect(seen).toHaveLength(11)
     expect(seen.slice(0, 4)).toEqual([
       ...['a', 'b', 'c'].map((key) => expect.objectContaining({ key, outcome: 'acquired', batchSize: 3 })),
       expect.objectContaining({ key: 'a', outcome: 'contended' }),
     ])
+    const [acquired, released] = [seen.slice(7, 9), seen.slice(9)]
+    for (const key of ['d', 'e']) {
+      expect(acquired).toContainEqual(expect.objectContaining({ key, outcome: 'acquired', batchSize: 2, waits: false }))
+      expect(released).toContainEqual(expect.objectContaining({ key }))
+    }
     expect(JSON.stringify(seen, (_, value) => (typeof value === 'bigint' ? String(value) : value))).not.toContain(
       'postgres',
     )

@@ -18,6 +18,7 @@ export {
   releaseChannel,
   traced,
   tracedAcquire,
+  tracedAcquireMany,
 } from './tracing.ts'
 export { WaitLimit } from './wait-limit.ts'
 export { type Turn, WaitQueue } from './wait-queue.ts'

@@ -103,6 +103,30 @@ export function tracedAcquire<L extends Lock | null>(
   }, trace)
 }
 
+/**
+ * The same for an attempt at several keys: one event for each key, so that acquires and releases balance. `fn` resolves to a
+ * lock for each of `keys`, in their order, or to null.
+ */
+export async function tracedAcquireMany<L extends Lock>(
+  fields: { readonly keys: readonly string[]; readonly mode: LockMode; readonly signal?: AbortSignal | undefined },
+  fn: () => Promise<readonly L[] | null>,
+): Promise<readonly L[] | null> {
+  if (!acquireChannel.hasSubscribers) return fn()
+  const { keys, mode, signal } = fields
+  const first = new Map<string, number>()
+  for (const [index, key] of keys.entries()) if (!first.has(key)) first.set(key, index)
+  const attempt = fn()
+  const traces = [...first].map(([key, index]) =>
+    tracedAcquire({ key, mode, waits: false, signal }, async (trace) => {
+      const lock = (await attempt)?.[index] ?? null
+      if (lock !== null && trace !== null) trace.batchSize = first.size
+      return lock
+    }),
+  )
+  await Promise.allSettled(traces)
+  return attempt
+}
+
 function outcomeOf(error: unknown, signal: AbortSignal | undefined): 'timeout' | 'aborted' | 'error' {
   if (hasErrorCode(error, 'LOCK_TIMEOUT')) return 'timeout'
   return signal?.aborted === true && error === signal.reason ? 'aborted' : 'error'

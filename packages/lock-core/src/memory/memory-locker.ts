@@ -4,7 +4,7 @@ import { type Clock, systemClock } from '../adapter/clock.ts'
 import { ksuid } from '../adapter/ksuid.ts'
 import { type LockFamily, LockHandle } from '../adapter/lock-handle.ts'
 import { checkAcquireOptions, checkKey, parseOptions, type ResolvedAcquireOptions } from '../adapter/options.ts'
-import { tracedAcquire } from '../adapter/tracing.ts'
+import { tracedAcquire, tracedAcquireMany } from '../adapter/tracing.ts'
 import { WaitLimit } from '../adapter/wait-limit.ts'
 import type { Turn } from '../adapter/wait-queue.ts'
 import { ClosedError } from '../errors.ts'
@@ -110,7 +110,8 @@ class ProcessLocker implements MemoryLocker {
   }
 
   async tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null> {
-    return this.#tryAll(keys, this.#check(keys, options))
+    const resolved = this.#check(keys, options)
+    return tracedAcquireMany({ keys, mode: resolved.mode }, async () => this.#tryAll(keys, resolved))
   }
 
   async acquire(key: string, options?: AcquireOptions): Promise<Lock> {

@@ -39,6 +39,23 @@ describe('tracing channels', () => {
     for (const trace of seen) expect(trace).toHaveProperty('waitMs', expect.any(Number))
   })
 
+  it('an attempt at several keys is one acquire for each of them', async () => {
+    const seen = traces('coordination:lock.acquire')
+    const locker = createMemoryLocker()
+    const locks = await locker.tryAcquireMany(['a', 'b', 'a'])
+    expect(locks?.length).toBe(3)
+    expect(await locker.tryAcquireMany(['b', 'c'])).toBe(null)
+    await expect(locker.tryAcquireMany(['c'], { mode: 'sideways' as never })).rejects.toMatchObject({
+      code: 'INVALID_OPTIONS',
+    })
+    expect(seen).toEqual([
+      expect.objectContaining({ key: 'a', waits: false, outcome: 'acquired', fencingToken: 1n, batchSize: 2 }),
+      expect.objectContaining({ key: 'b', waits: false, outcome: 'acquired', fencingToken: 2n, batchSize: 2 }),
+      expect.objectContaining({ key: 'b', outcome: 'contended' }),
+      expect.objectContaining({ key: 'c', outcome: 'contended' }),
+    ])
+  })
+
   it('coordination:lock.release, .refresh and .lost tell what was held and for how long', async () => {
     const released = traces('coordination:lock.release')
     const refreshed = traces('coordination:lock.refresh')
