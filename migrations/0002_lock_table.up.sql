@@ -131,6 +131,7 @@ CREATE FUNCTION :"schema".lock_grant(
 RETURNS TABLE (granted text, tokens text, acquired_ms text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   base            bigint;
@@ -192,6 +193,7 @@ CREATE FUNCTION :"schema".lock_release(keys text[], owners text[], tokens bigint
 RETURNS TABLE (released text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   RETURN QUERY
@@ -211,7 +213,8 @@ BEGIN
 END $$;
 
 -- Renews leases: rows are found through the index, in the order of the arrays, on a table of any fill. A planner that is
--- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue.
+-- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue. Nor may it
+-- plan anew for the arrays of each call, which always looks cheaper to it and takes longer than all the rest.
 -- All get one ttl, or each its own where an array of them is given. It counts from before rows are waited for.
 -- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
 CREATE FUNCTION :"schema".lock_renew(
@@ -220,6 +223,7 @@ CREATE FUNCTION :"schema".lock_renew(
 RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   RETURN QUERY
@@ -249,6 +253,7 @@ CREATE FUNCTION :"schema".lock_renew_shares(
 RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE;
@@ -285,6 +290,7 @@ CREATE FUNCTION :"schema".lock_hand_off(
 RETURNS TABLE (key text, released boolean, session_id varchar, ticket bigint, channel text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -328,25 +334,30 @@ BEGIN
     SELECT st.key, h.ticket, h.shared FROM fence, states st
     CROSS JOIN LATERAL (
       SELECT w.ticket, w.shared FROM lock_waiters w
-      JOIN lock_sessions s ON s.session_id = w.session_id AND s.expires_at > clock_timestamp()
       WHERE w.key = st.key AND w.ticket > st.served
+        AND (SELECT s.expires_at FROM lock_sessions s WHERE s.session_id = w.session_id) > clock_timestamp()
       ORDER BY w.ticket LIMIT 1
     ) h
     WHERE fence.open AND st.line <> 0 AND (st.state = 'free' OR (st.state = 'shared' AND h.shared))
   ),
+  ranges AS MATERIALIZED (
+    SELECT h.key, h.ticket AS head, COALESCE((
+      SELECT x.ticket FROM lock_waiters x
+      WHERE h.shared AND x.key = h.key AND x.ticket > h.ticket AND NOT x.shared
+        AND (SELECT s.expires_at FROM lock_sessions s WHERE s.session_id = x.session_id) > clock_timestamp()
+      ORDER BY x.ticket LIMIT 1
+    ), CASE WHEN h.shared THEN 9223372036854775807 ELSE h.ticket + 1 END) AS stop
+    FROM heads h
+  ),
   chosen AS MATERIALIZED (
     SELECT h.key, w.ticket, w.session_id, w.owner, w.shared, w.acquirer_name, w.acquirer_address, w.metadata, s.channel
-    FROM heads h
+    FROM ranges h
     CROSS JOIN LATERAL (
-      SELECT COALESCE((
-        SELECT x.ticket FROM lock_waiters x
-        JOIN lock_sessions s ON s.session_id = x.session_id AND s.expires_at > clock_timestamp()
-        WHERE h.shared AND x.key = h.key AND x.ticket > h.ticket AND NOT x.shared
-        ORDER BY x.ticket LIMIT 1
-      ), CASE WHEN h.shared THEN 9223372036854775807 ELSE h.ticket + 1 END) AS ticket
-    ) stop
-    JOIN lock_waiters w ON w.key = h.key AND w.ticket >= h.ticket AND w.ticket < stop.ticket
-    JOIN lock_sessions s ON s.session_id = w.session_id AND s.expires_at > clock_timestamp()
+      SELECT * FROM lock_waiters w WHERE w.key = h.key AND w.ticket >= h.head AND w.ticket < h.stop OFFSET 0
+    ) w
+    CROSS JOIN LATERAL (
+      SELECT s.channel FROM lock_sessions s WHERE s.session_id = w.session_id AND s.expires_at > clock_timestamp() LIMIT 1
+    ) s
   ),
   last_chosen AS MATERIALIZED (
     SELECT DISTINCT ON (c.key) c.key, c.ticket, c.owner, c.shared, c.acquirer_name, c.acquirer_address, c.metadata
@@ -389,7 +400,8 @@ BEGIN
   ),
   tickets_ended AS (
     DELETE FROM lock_waiters w USING states st LEFT JOIN last_chosen c ON c.key = st.key, fence
-    WHERE w.key = st.key AND fence.open AND (w.ticket <= c.ticket OR (c.key IS NULL AND st.state = 'free'))
+    WHERE w.key = st.key AND fence.open
+      AND w.ticket <= CASE WHEN c.key IS NULL AND st.state = 'free' THEN 9223372036854775807 ELSE c.ticket END
   )
   SELECT st.key, st.own OR st.own_share AS released, c.session_id, c.ticket, c.channel
   FROM states st LEFT JOIN chosen c ON c.key = st.key

@@ -1,4 +1,5 @@
-import type { LockMode } from '@x/lock-core'
+import { ConfigurationError, type LockMode } from '@x/lock-core'
+import type { LockHandle } from '@x/lock-core/adapter'
 
 /** What a lock of this package carries besides what every lock has. */
 export interface LeaseGrant {
@@ -21,4 +22,21 @@ export interface LeaseName {
   readonly token: bigint | null
   /** Others are likely to stand in line: the plain release, which is for keys without a line, would be in vain. */
   readonly lined?: boolean
+}
+
+/** What names the grant of a lock. */
+export const nameOf = (lock: LockHandle<LeaseGrant>): LeaseName => ({
+  key: lock.key,
+  mode: lock.mode,
+  owner: lock.sessionId,
+  token: lock.fencingToken,
+})
+
+/** A lease must end by itself; `renew: 'auto'` keeps it for as long as the process lives. */
+export const checkFinite = (ttlMs: number): number => {
+  if (Number.isFinite(ttlMs) && ttlMs <= 2_147_483_647) return Math.ceil(ttlMs)
+  throw new ConfigurationError(
+    `option ttlMs: expected at most ${2_147_483_647} ms, because a lease must end when its process does; got ${ttlMs}; renewals keep it for as long as the process lives`,
+    { option: 'ttlMs' },
+  )
 }

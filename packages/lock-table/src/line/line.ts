@@ -5,6 +5,7 @@ import type { Failover } from '../failover.ts'
 import type { Acquirer } from '../granting.ts'
 import type { LockStore } from '../store.ts'
 import type { HandOff } from './hand-off.ts'
+import { Presence } from './presence.ts'
 import type { LineOutcome, Waiter } from './waiter.ts'
 
 /** What is needed to enter a line. */
@@ -38,10 +39,6 @@ type LookRow = readonly [
   freeInMs: string | null,
 ]
 
-/** A process that has not been heard of for this many polls is passed over, but never sooner than five seconds. */
-const livesForPolls = 5
-const livesForAtLeastMs = 5_000
-
 /**
  * The places of this process in the lines of all keys. One heartbeat keeps them all; one read tells what became of them:
  * after a wake-up, and behind it by polling, whether or not a wake-up came.
@@ -49,6 +46,7 @@ const livesForAtLeastMs = 5_000
 export class Line {
   readonly #store: LockStore
   readonly #settings: LineSettings
+  readonly #presence: Presence
   readonly #handOff: () => HandOff
   readonly #wakeUps: WakeUps
   readonly #failover: Failover
@@ -61,9 +59,6 @@ export class Line {
   /** Tickets that were served before the answer with their number was here. */
   readonly #servedEarly = new Set<string>()
   #entering = 0
-  #livesUntil = Number.NEGATIVE_INFINITY
-  /** The channel that the last heartbeat told. */
-  #announced: string | null = null
   #timer: Timer | null = null
   #polling: Promise<void> | null = null
   #closed = false
@@ -77,6 +72,7 @@ export class Line {
     this.#settings = settings
     this.#handOff = parts.handOff
     this.#wakeUps = parts.wakeUps
+    this.#presence = new Presence(store, { ...settings, channel: () => parts.wakeUps.channel })
     this.#failover = parts.failover
     this.#logger = parts.logger
     this.#entries = createCoalescer({ identityOf: (entry) => entry.key, run: (batch) => this.#enqueue(batch) })
@@ -94,7 +90,7 @@ export class Line {
     this.#wakeUps.start()
     this.#entering += 1
     try {
-      await this.#live()
+      await this.#presence.assure()
       const ticket = await this.#entries.submit(entry)
       if (ticket === null) return null
       const { promise, resolve } = Promise.withResolvers<LineOutcome>()
@@ -110,7 +106,7 @@ export class Line {
       this.#perKey.set(entry.key, this.waiting(entry.key) + 1)
       if (this.#servedEarly.delete(ticket)) this.wake(ticket)
       // The listener may have come up between the heartbeat and the ticket: then nobody knows yet where to wake us.
-      this.#pollIn(this.#wakeUps.channel === this.#announced ? this.#interval() : 0)
+      this.#pollIn(this.#presence.isAnnounced ? this.#interval() : 0)
       return waiter
     } finally {
       this.#entering -= 1
@@ -137,7 +133,7 @@ export class Line {
   /** What was missed while nobody listened: says where to be woken from now on, and looks at everything. */
   resync(): void {
     if (this.#waiters.size > 0) this.#pollIn(0)
-    else this.#livesUntil = Number.NEGATIVE_INFINITY
+    else this.#presence.doubt()
   }
 
   /** Gives up every place, and the session. */
@@ -145,7 +141,7 @@ export class Line {
     this.#closed = true
     this.#timer?.cancel()
     await this.#polling
-    if (this.#livesUntil === Number.NEGATIVE_INFINITY) return
+    if (!this.#presence.isKnown) return
     const waiters = [...this.#waiters.values()]
     for (const waiter of waiters) this.#forget(waiter)
     try {
@@ -172,27 +168,6 @@ export class Line {
       this.#timer?.cancel()
       this.#timer = null
     }
-  }
-
-  #livesForMs(): number {
-    return Math.max(livesForAtLeastMs, this.#settings.pollMs * livesForPolls)
-  }
-
-  /** Makes sure that the session lives for a poll and more: a ticket of a dead session would be passed over. */
-  async #live(): Promise<void> {
-    if (monotonicNow() < this.#livesUntil - this.#livesForMs() / 2) return
-    await this.#beat()
-  }
-
-  async #beat(): Promise<void> {
-    const startedAt = monotonicNow()
-    const livesForMs = this.#livesForMs()
-    const { channel } = this.#wakeUps
-    await this.#store.query(this.#store.statements.beat, [this.#settings.sessionId, channel, livesForMs], {
-      bypassPolicy: true,
-    })
-    this.#livesUntil = startedAt + livesForMs
-    this.#announced = channel
   }
 
   #interval(): number {
@@ -222,7 +197,7 @@ export class Line {
   async #pollOnce(): Promise<void> {
     let nextMs = this.#interval()
     try {
-      await this.#beat()
+      await this.#presence.beat()
       const freeInMs = await Promise.all([...this.#waiters.values()].map((waiter) => this.#looks.submit(waiter)))
       // A lease that is about to end is looked at when it ends.
       for (const inMs of freeInMs) nextMs = Math.min(nextMs, inMs + Math.random() * 20)

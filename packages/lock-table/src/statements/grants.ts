@@ -1,12 +1,7 @@
 import type { Statement } from '@x/pg-session'
 import type { TableNames } from '../names.ts'
-import { durable, epochMs, held, ms, named } from './sql.ts'
+import { durable, epochMs, held, ms, named, ofAnySize } from './sql.ts'
 
-/**
- * An array whose length a planner cannot see: it finds its plan for some other length no worse, and goes on using it. Planning
- * costs more than the whole rest of a grant.
- */
-const ofAnySize = (array: string): string => `(SELECT ${array})`
 const ofThisSize = (array: string): string => array
 
 type Grants = Record<

@@ -46,25 +46,30 @@ heads AS MATERIALIZED (
   SELECT st.key, h.ticket, h.shared FROM fence, states st
   CROSS JOIN LATERAL (
     SELECT w.ticket, w.shared FROM ${n.waiters} w
-    JOIN ${n.sessions} s ON s.session_id = w.session_id AND s.expires_at > clock_timestamp()
     WHERE w.key = st.key AND w.ticket > st.served
+      AND (SELECT s.expires_at FROM ${n.sessions} s WHERE s.session_id = w.session_id) > clock_timestamp()
     ORDER BY w.ticket LIMIT 1
   ) h
   WHERE fence.open AND st.line <> 0 AND (st.state = 'free' OR (st.state = 'shared' AND h.shared))
 ),
+ranges AS MATERIALIZED (
+  SELECT h.key, h.ticket AS head, COALESCE((
+    SELECT x.ticket FROM ${n.waiters} x
+    WHERE h.shared AND x.key = h.key AND x.ticket > h.ticket AND NOT x.shared
+      AND (SELECT s.expires_at FROM ${n.sessions} s WHERE s.session_id = x.session_id) > clock_timestamp()
+    ORDER BY x.ticket LIMIT 1
+  ), CASE WHEN h.shared THEN 9223372036854775807 ELSE h.ticket + 1 END) AS stop
+  FROM heads h
+),
 chosen AS MATERIALIZED (
   SELECT h.key, w.ticket, w.session_id, w.owner, w.shared, w.acquirer_name, w.acquirer_address, w.metadata, s.channel
-  FROM heads h
+  FROM ranges h
   CROSS JOIN LATERAL (
-    SELECT COALESCE((
-      SELECT x.ticket FROM ${n.waiters} x
-      JOIN ${n.sessions} s ON s.session_id = x.session_id AND s.expires_at > clock_timestamp()
-      WHERE h.shared AND x.key = h.key AND x.ticket > h.ticket AND NOT x.shared
-      ORDER BY x.ticket LIMIT 1
-    ), CASE WHEN h.shared THEN 9223372036854775807 ELSE h.ticket + 1 END) AS ticket
-  ) stop
-  JOIN ${n.waiters} w ON w.key = h.key AND w.ticket >= h.ticket AND w.ticket < stop.ticket
-  JOIN ${n.sessions} s ON s.session_id = w.session_id AND s.expires_at > clock_timestamp()
+    SELECT * FROM ${n.waiters} w WHERE w.key = h.key AND w.ticket >= h.head AND w.ticket < h.stop OFFSET 0
+  ) w
+  CROSS JOIN LATERAL (
+    SELECT s.channel FROM ${n.sessions} s WHERE s.session_id = w.session_id AND s.expires_at > clock_timestamp() LIMIT 1
+  ) s
 ),
 last_chosen AS MATERIALIZED (
   SELECT DISTINCT ON (c.key) c.key, c.ticket, c.owner, c.shared, c.acquirer_name, c.acquirer_address, c.metadata
@@ -107,7 +112,8 @@ shares_granted AS (
 ),
 tickets_ended AS (
   DELETE FROM ${n.waiters} w USING states st LEFT JOIN last_chosen c ON c.key = st.key, fence
-  WHERE w.key = st.key AND fence.open AND (w.ticket <= c.ticket OR (c.key IS NULL AND st.state = 'free'))
+  WHERE w.key = st.key AND fence.open
+    AND w.ticket <= CASE WHEN c.key IS NULL AND st.state = 'free' THEN 9223372036854775807 ELSE c.ticket END
 )
 SELECT st.key, st.own OR st.own_share AS released, c.session_id, c.ticket, c.channel
 FROM states st LEFT JOIN chosen c ON c.key = st.key`,

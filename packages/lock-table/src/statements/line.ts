@@ -1,6 +1,6 @@
 import type { Statement } from '@x/pg-session'
 import type { TableNames } from '../names.ts'
-import { epochMs, held, lazy, leftMs, ms, named } from './sql.ts'
+import { epochMs, held, lazy, leftMs, ms, named, ofAnySize } from './sql.ts'
 
 export const lineStatements = (
   n: TableNames,
@@ -13,7 +13,8 @@ export const lineStatements = (
       `WITH ${lazy},
 asked AS MATERIALIZED (
   SELECT a.key, a.owner, a.shared, a.metadata
-  FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[]) AS a (key, owner, shared, metadata)
+  FROM unnest(${['$1::text[]', '$2::text[]', '$3::boolean[]', '$4::text[]'].map(ofAnySize).join(', ')})
+    AS a (key, owner, shared, metadata)
   ORDER BY a.key COLLATE "C"
 ),
 numbered AS (
@@ -76,7 +77,8 @@ DELETE FROM ${n.sessions} WHERE session_id = $1`,
     WHERE w.key = a.key AND w.ticket < a.ticket AND NOT w.shared
   )))::int::text,
   ${leftMs(`(l.expires_at + ${ms('$5')})`)}
-FROM unnest($1::text[], $2::bigint[], $3::text[], $4::boolean[]) WITH ORDINALITY AS a (key, ticket, owner, shared, position)
+FROM unnest(${['$1::text[]', '$2::bigint[]', '$3::text[]', '$4::boolean[]'].map(ofAnySize).join(', ')})
+  WITH ORDINALITY AS a (key, ticket, owner, shared, position)
 LEFT JOIN LATERAL (SELECT * FROM ${n.locks} l WHERE l.key = a.key LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT * FROM ${n.shares} s WHERE s.key = a.key AND s.session_id = a.owner AND l.shared LIMIT 1) s ON true`,
     ),

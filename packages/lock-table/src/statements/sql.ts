@@ -50,3 +50,9 @@ export const durableNow = `durable AS MATERIALIZED (
 )`
 /** Need not survive a crash: what is lost is written again. */
 export const lazy = `lazy AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS setting)`
+
+/**
+ * An array whose length a planner cannot see: it finds its plan for some other length no worse, and goes on using it. Planning
+ * costs more than the rest of most statements.
+ */
+export const ofAnySize = (array: string): string => `(SELECT ${array})`

@@ -6,7 +6,7 @@ import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable, leakCheck: 'file' })
-const { renew, grantMany, grantFree, release, releaseMany, grant } = tableStatements(
+const { renew, grantMany, grantFree, release, releaseMany, grant, handOff } = tableStatements(
   tableNames('coordination', 'locks'),
 )
 
@@ -131,4 +131,51 @@ describe('a statement that was prepared when the table was empty', () => {
     await client.query('ANALYZE coordination.locks')
     expect(await reads()).toBe(0)
   })
+})
+
+describe('a hand-off', () => {
+  const long = 3_000
+
+  it.each(['never analyzed', 'analyzed'])(
+    'reads as much of a line of thousands as of a short one (%s)',
+    async (state) => {
+      const client = await database.client()
+      const key = `line/${state}`
+      await client.query(`INSERT INTO coordination.lock_sessions SELECT 's' || i, NULL, now() + interval '1 hour'
+      FROM generate_series(1, ${long}) i ON CONFLICT DO NOTHING`)
+      await client.query(
+        `INSERT INTO coordination.locks (key, is_acquired, session_id, fencing_token, expires_at, line)
+       VALUES ($1, true, 'holder', 1, now() + interval '1 hour', ${long})`,
+        [key],
+      )
+      await client.query(
+        `INSERT INTO coordination.lock_waiters (key, ticket, session_id, owner, shared)
+       SELECT $1, i, 's' || i, 'owner' || i, false FROM generate_series(1, ${long}) i`,
+        [key],
+      )
+      if (state === 'analyzed') await client.query('ANALYZE coordination.lock_waiters, coordination.lock_sessions')
+      /** By what this client has run, what has not been reported yet included. */
+      const tuplesRead = async (): Promise<Record<string, number>> => {
+        const { rows } = await client.query(
+          `SELECT t.name, sum(pg_stat_get_xact_tuples_returned(c) + pg_stat_get_xact_tuples_fetched(c))::int AS tuples
+           FROM unnest($1::text[]) AS t (name), LATERAL (
+             SELECT t.name::regclass::oid AS c UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = t.name::regclass
+           ) AS relations GROUP BY t.name`,
+          [['coordination.lock_waiters', 'coordination.lock_sessions', 'coordination.locks']],
+        )
+        return Object.fromEntries(rows.map(({ name, tuples }) => [name, tuples]))
+      }
+      await client.query('BEGIN')
+      const before = await tuplesRead()
+      const values = [[key], ['holder'], [1], 2_000, 250, false, 'me']
+      const { rows } = await client.query(handOff.call.text, values)
+      expect(rows).toMatchObject([{ released: '1', ticket: '1' }])
+      for (const [table, tuples] of Object.entries(await tuplesRead())) {
+        expect(tuples - (before[table] ?? 0), table).toBeGreaterThan(0)
+        expect(tuples - (before[table] ?? 0), table).toBeLessThan(50)
+      }
+      await client.query('ROLLBACK')
+      await client.end()
+    },
+  )
 })

@@ -71,6 +71,9 @@ describe('a database that is silent', () => {
     // Five, and what a busy machine takes.
     expect(performance.now() - startedAt).toBeLessThan(9_000)
     expect(lock.isHeld()).toBe(false)
+    // What is still on its way need not wait for its timeout.
+    proxy.refuse()
+    proxy.cut()
   })
 })
 

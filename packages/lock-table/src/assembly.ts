@@ -1,0 +1,73 @@
+import { Acquiring } from './acquiring.ts'
+import { Admin } from './admin.ts'
+import { Failover } from './failover.ts'
+import { Granting } from './granting.ts'
+import { HandOff } from './line/hand-off.ts'
+import { Line } from './line/line.ts'
+import { Listening } from './line/wake-ups.ts'
+import type { ResolvedTableLockerOptions } from './options.ts'
+import { Releasing } from './releasing.ts'
+import { Renewer } from './renewer.ts'
+import { LockStore } from './store.ts'
+
+/** What a table locker is made of. */
+export interface Assembly {
+  readonly store: LockStore
+  readonly granting: Granting
+  readonly renewer: Renewer
+  readonly releasing: Releasing
+  readonly line: Line
+  readonly listening: Listening
+  readonly acquiring: Acquiring
+  readonly admin: Admin
+}
+
+/** Makes the parts of a locker and makes them known to each other. */
+export const assemble = (options: ResolvedTableLockerOptions, sessionId: string): Assembly => {
+  const { logger, pollMs, claimMs, clockMarginMs, afterFailover } = options
+  const acquirer = { name: options.name, address: options.address }
+  const store = new LockStore(options)
+  // Whoever is woken, and whoever hands off, stand on both sides of the line: each finds the other when it is needed.
+  const listening = new Listening({
+    listen: options.listen,
+    pool: options.pool,
+    connectionString: options.connectionString,
+    name: `${options.schema}.${options.table}.${sessionId}`,
+    logger,
+    wake: (ticket) => line.wake(ticket),
+    resync: () => line.resync(),
+  })
+  const failover = new Failover(store, { pollMs, afterFailover, logger })
+  const line: Line = new Line(
+    store,
+    { sessionId, acquirer, pollMs, clockMarginMs },
+    { handOff: () => handOff, wakeUps: listening, failover, logger },
+  )
+  const handOff = new HandOff(store, {
+    sessionId,
+    claimMs,
+    clockMarginMs,
+    afterFailover,
+    logger,
+    served: (ticket) => line.wake(ticket),
+  })
+  const releasing = new Releasing(store, handOff, logger)
+  const granting = new Granting(store, {
+    acquirer,
+    clockMarginMs,
+    afterFailover,
+    forsaken: (requests) => {
+      for (const { key, mode, owner } of requests) releasing.abandon({ key, mode, owner, token: null })
+    },
+  })
+  return {
+    store,
+    granting,
+    releasing,
+    line,
+    listening,
+    renewer: new Renewer(store, logger),
+    acquiring: new Acquiring({ granting, line, handOff, releasing, failover, logger }),
+    admin: new Admin(store, handOff),
+  }
+}

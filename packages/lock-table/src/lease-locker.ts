@@ -1,0 +1,315 @@
+import {
+  type AcquireOptions,
+  ClosedError,
+  ConfigurationError,
+  type Lock,
+  type LockerCapabilities,
+  type LockStatus,
+  LockTimeoutError,
+  type Logger,
+  type TryAcquireOptions,
+} from '@x/lock-core'
+import {
+  checkAcquireOptions,
+  checkKey,
+  type LockFamily,
+  LockHandle,
+  type ResolvedAcquireOptions,
+  tracedAcquire,
+} from '@x/lock-core/adapter'
+import type { Acquired, Acquiring, Begun } from './acquiring.ts'
+import type { Admin, ListFilter } from './admin.ts'
+import { assemble } from './assembly.ts'
+import { atMost } from './at-most.ts'
+import type { Granting, GrantRequest } from './granting.ts'
+import { checkFinite, type LeaseGrant, nameOf } from './lease.ts'
+import type { Line } from './line/line.ts'
+import type { Listening } from './line/wake-ups.ts'
+import type { ResolvedTableLockerOptions } from './options.ts'
+import { Owners } from './owners.ts'
+import type { Releasing } from './releasing.ts'
+import type { Renewer } from './renewer.ts'
+import type { LockStore } from './store.ts'
+import type { TableLocker } from './table-locker.ts'
+import { Waits } from './waits.ts'
+
+const capabilities: LockerCapabilities = {
+  modes: ['exclusive', 'shared'],
+  fencing: 'durable',
+  lease: true,
+  fifo: 'global',
+  durable: true,
+  crossProcess: true,
+  lossNotice: 'before-regrant',
+}
+
+const what = 'table locker'
+
+/** Milliseconds that `close()` waits for a database which does not answer. */
+const closeMs = 5_000
+
+/** A table locker from its parts. */
+export class LeaseLocker implements TableLocker {
+  readonly capabilities: LockerCapabilities = capabilities
+  /** The default of `ttlMs`. */
+  readonly ttlMs: number
+  readonly #owners = new Owners()
+  readonly #store: LockStore
+  readonly #granting: Granting
+  readonly #renewer: Renewer
+  readonly #releasing: Releasing
+  readonly #line: Line
+  readonly #listening: Listening
+  readonly #acquiring: Acquiring
+  readonly #admin: Admin
+  readonly #family: LockFamily<LeaseGrant>
+  readonly #logger: Logger | undefined
+  readonly #held = new Set<LockHandle<LeaseGrant>>()
+  readonly #waits = new Waits()
+  #closing: Promise<void> | null = null
+
+  constructor(options: ResolvedTableLockerOptions) {
+    this.ttlMs = options.ttlMs
+    const { logger } = options
+    this.#logger = logger
+    const parts = assemble(options, this.#owners.sessionId)
+    this.#store = parts.store
+    this.#granting = parts.granting
+    this.#renewer = parts.renewer
+    this.#releasing = parts.releasing
+    this.#line = parts.line
+    this.#listening = parts.listening
+    this.#acquiring = parts.acquiring
+    this.#admin = parts.admin
+    this.#family = {
+      logger,
+      hooks: {
+        release: (lock, keepMs) => this.#release(lock, keepMs),
+        refresh: (lock, ttlMs) => this.#renewer.refresh(lock, checkFinite(ttlMs)),
+        lost: (lock, { reason }) => {
+          this.#forget(lock)
+          // The database still counts it as held; what it protected has been told to stop.
+          if (reason === 'max-hold' || reason === 'closed') this.#releasing.abandon(nameOf(lock))
+        },
+      },
+    }
+  }
+
+  async tryAcquire(key: string, options?: TryAcquireOptions): Promise<Lock | null> {
+    checkKey(key)
+    const resolved = this.#check(options)
+    return tracedAcquire({ key, mode: resolved.mode, waits: false, signal: resolved.signal }, () =>
+      this.#acquire(key, resolved, this.#once),
+    )
+  }
+
+  async acquire(key: string, options?: AcquireOptions): Promise<Lock> {
+    checkKey(key)
+    const resolved = this.#check(options)
+    return tracedAcquire({ key, mode: resolved.mode, waits: true, signal: resolved.signal }, async () => {
+      if (resolved.waitTimeoutMs > 0) return this.#acquire(key, resolved, this.#wait)
+      const lock = await this.#acquire(key, resolved, this.#once)
+      if (lock === null) throw new LockTimeoutError({ key, waitTimeoutMs: resolved.waitTimeoutMs })
+      return lock
+    })
+  }
+
+  async tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null> {
+    const distinct = [...new Set(keys)]
+    for (const key of distinct) checkKey(key)
+    const resolved = this.#check(options)
+    if (distinct.length === 0) return []
+    const requests = distinct.map((key) => this.#request(key, resolved))
+    const locks = await this.#waits.within(patienceOf('', resolved), async () => {
+      const grants = await this.#granting.attemptAll(requests, resolved.mode)
+      return grants?.map((grant, index) => this.#hold({ request: requestOf(requests, index), grant }, resolved)) ?? null
+    })
+    if (locks === null) return null
+    const byKey = new Map(locks.map((lock) => [lock.key, lock]))
+    return keys.map((key) => byKey.get(key)).filter((lock) => lock !== undefined)
+  }
+
+  async status(key: string): Promise<LockStatus> {
+    checkKey(key)
+    this.#assertOpen()
+    return this.#admin.status(key)
+  }
+
+  async list(filter: ListFilter = {}): Promise<readonly LockStatus[]> {
+    this.#assertOpen()
+    return this.#admin.list(filter)
+  }
+
+  async forceRelease(key: string, options: { immediate?: boolean | undefined } = {}): Promise<boolean> {
+    checkKey(key)
+    this.#assertOpen()
+    return this.#admin.forceRelease(key, options.immediate ?? false)
+  }
+
+  async prune(olderThanMs: number): Promise<number> {
+    if (!(olderThanMs >= 0 && Number.isFinite(olderThanMs))) {
+      throw new ConfigurationError(`prune: expected milliseconds, 0 or more; got ${String(olderThanMs)}`, {
+        option: 'olderThanMs',
+      })
+    }
+    this.#assertOpen()
+    return this.#admin.prune(Math.floor(olderThanMs))
+  }
+
+  async ping(): Promise<void> {
+    this.#assertOpen()
+    await this.#store.query(this.#store.statements.ping, [])
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    this.#waits.end(new ClosedError(what))
+    for (const lock of [...this.#held]) lock.lose('closed')
+    this.#renewer.close()
+    const settled = this.#settle()
+    if (await atMost(settled, closeMs)) return
+    this.#releasing.giveUp()
+    this.#logger?.warn({ closeMs }, 'the database is silent: closed without its answers; leases end with their ttl')
+    settled.catch((error: unknown) =>
+      this.#logger?.debug({ err: error }, 'a closed locker could not end in good order'),
+    )
+  }
+
+  /** Gives back what is left, and every resource. */
+  async #settle(): Promise<void> {
+    await this.#granting.idle()
+    await this.#waits.idle()
+    await this.#line.close()
+    await this.#releasing.idle()
+    await this.#listening.close()
+    await this.#store.close()
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== null) throw new ClosedError(what)
+  }
+
+  #check(options: AcquireOptions | undefined): ResolvedAcquireOptions {
+    const resolved = checkAcquireOptions(options, this)
+    checkFinite(resolved.ttlMs)
+    this.#assertOpen()
+    resolved.signal?.throwIfAborted()
+    return resolved
+  }
+
+  /** At once where nobody is in the way and nothing can end the attempt but its own answer; else the longer way. */
+  #acquire<T extends Lock | null>(key: string, resolved: ResolvedAcquireOptions, longer: Longer<T>): Promise<T | Lock> {
+    const { waitTimeoutMs, signal } = resolved
+    if (signal === undefined && (waitTimeoutMs === 0 || waitTimeoutMs === Number.POSITIVE_INFINITY)) {
+      const request = this.#request(key, resolved)
+      const turn = this.#acquiring.openDoor(request)
+      if (turn !== null) return this.#atOnce({ request, turn }, resolved, longer)
+    }
+    return longer(key, resolved, null)
+  }
+
+  async #atOnce<T extends Lock | null>(
+    begun: Begun,
+    resolved: ResolvedAcquireOptions,
+    longer: Longer<T>,
+  ): Promise<T | Lock> {
+    const { request } = begun
+    const grant = await this.#acquiring.atOnce(begun)
+    if (grant !== undefined) {
+      const lock = this.#hold({ request, grant }, resolved)
+      if (this.#closing !== null) throw new ClosedError(what)
+      return lock
+    }
+    if (this.#closing !== null) {
+      begun.turn.leave()
+      throw new ClosedError(what)
+    }
+    return longer(request.key, resolved, begun)
+  }
+
+  readonly #once: Longer<Lock | null> = (key, resolved, begun) =>
+    this.#waits.within(patienceOf(key, resolved), async () => {
+      const acquired = await this.#acquiring.once(begun?.request ?? this.#request(key, resolved), begun?.turn ?? null)
+      return acquired === null ? null : this.#hold(acquired, resolved)
+    })
+
+  readonly #wait: Longer<Lock> = (key, resolved, begun) =>
+    this.#waits.within(patienceOf(key, resolved), async (limit) =>
+      this.#hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit, begun), resolved),
+    )
+
+  #request(key: string, { mode, ttlMs, metadata }: ResolvedAcquireOptions): GrantRequest {
+    return {
+      key,
+      owner: this.#owners.next(),
+      mode,
+      ttlMs,
+      metadata: metadata === null ? null : JSON.stringify(metadata),
+    }
+  }
+
+  #hold({ request, grant }: Acquired, resolved: ResolvedAcquireOptions): LockHandle<LeaseGrant> {
+    const lock = new LockHandle<LeaseGrant>(
+      {
+        key: request.key,
+        mode: request.mode,
+        fencingToken: grant.token,
+        sessionId: request.owner,
+        acquiredAtMs: grant.acquiredAtMs,
+        startedAt: grant.startedAt,
+        ttlMs: request.ttlMs,
+        // A claim may be longer than a short ttl.
+        leaseMs: Math.min(grant.leaseMs, request.ttlMs),
+        maxHoldMs: resolved.maxHoldMs,
+        minHoldMs: resolved.minHoldMs,
+        grant: {
+          renewAt: Number.POSITIVE_INFINITY,
+          refreshing: false,
+          confirming: null,
+          handedOver: grant.leaseMs !== request.ttlMs,
+        },
+      },
+      this.#family,
+    )
+    this.#held.add(lock)
+    if (this.#closing !== null) lock.lose('closed')
+    else if (lock.grant.handedOver) this.#renewer.confirm(lock, resolved.renew === 'auto')
+    else if (resolved.renew === 'auto') this.#renewer.add(lock)
+    return lock
+  }
+
+  #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
+    this.#forget(lock)
+    if (keepMs > 0) return this.#releasing.keep(nameOf(lock), Math.ceil(keepMs))
+    const lined = lock.grant.handedOver || this.#line.waiting(lock.key) > 0
+    return this.#releasing.release({ ...nameOf(lock), lined })
+  }
+
+  #forget(lock: LockHandle<LeaseGrant>): void {
+    this.#held.delete(lock)
+    this.#renewer.remove(lock)
+  }
+}
+
+/** The way of a caller who may have to wait, or has to be told why not; takes over a turn at the door. */
+type Longer<T> = (key: string, resolved: ResolvedAcquireOptions, begun: Begun | null) => Promise<T>
+
+const patienceOf = (key: string, { waitTimeoutMs, signal }: ResolvedAcquireOptions) => ({
+  key,
+  waitTimeoutMs: waitTimeoutMs === 0 ? Number.POSITIVE_INFINITY : waitTimeoutMs,
+  signal,
+})
+
+const requestOf = (requests: readonly GrantRequest[], index: number): GrantRequest => {
+  const found = requests[index]
+  if (found === undefined) throw new RangeError(`expected a request for grant ${index}`)
+  return found
+}
