@@ -50,6 +50,12 @@ export {
   spawnNode,
   type TestProcess,
 } from './process/spawn-node.ts'
+export {
+  type OtherDatabase,
+  type OtherDatabaseServer,
+  otherDatabaseMissing,
+  startOtherDatabase,
+} from './servers/other-databases.ts'
 export { type Pgbouncer, type PgbouncerOptions, pgbouncer } from './servers/pgbouncer.ts'
 export { type PrimaryWithStandby, primaryWithStandby } from './servers/primary-with-standby.ts'
 export { type RedisServer, startRedis } from './servers/redis.ts'

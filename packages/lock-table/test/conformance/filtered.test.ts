@@ -1,5 +1,5 @@
 import { useDatabase } from '@x/testkit/vitest'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createTableLocker } from '../../src/index.ts'
 import { declareConformance } from '../support/conformance.ts'
 import { type FilterProxy, filterProxy } from '../support/filter-proxy.ts'
@@ -21,6 +21,15 @@ declareConformance('table, on a server that lacks much', {
   url: () => database.url,
   options: () => ({ connectionString: proxy.url(database.url), pollMs: 50 }),
   schedules: 5,
+})
+
+// Without LISTEN everybody polls; what is different here is that nobody asks for it.
+describe.runIf(process.env.COORDINATION_LONG === '1')('COORDINATION_LONG=1', () => {
+  declareConformance('table, on a server that lacks much, poll', {
+    url: () => database.url,
+    options: () => ({ connectionString: proxy.url(database.url), wakeUps: 'poll', pollMs: 50 }),
+    schedules: 5,
+  })
 })
 
 it('waiters poll where LISTEN is refused', async () => {

@@ -1,5 +1,5 @@
 import { useDatabase } from '@x/testkit/vitest'
-import { beforeAll } from 'vitest'
+import { beforeAll, describe } from 'vitest'
 import { declareConformance } from '../support/conformance.ts'
 import { lockTable } from '../support/template.ts'
 
@@ -13,4 +13,13 @@ declareConformance('table, serializable', {
   url: () => database.url,
   options: () => ({ connectionString: database.url, pollMs: 50 }),
   schedules: 5,
+})
+
+// The line is the same; in the default run polling is shown straight to the server and through the pooler.
+describe.runIf(process.env.COORDINATION_LONG === '1')('COORDINATION_LONG=1', () => {
+  declareConformance('table, serializable, poll', {
+    url: () => database.url,
+    options: () => ({ connectionString: database.url, wakeUps: 'poll', pollMs: 50 }),
+    schedules: 5,
+  })
 })
