@@ -24,7 +24,9 @@ export interface Connection {
 
 /** Most statements of ours do not take this long on a line that is alive. */
 const statementTimeoutMs = 20_000
-/** For those that go through as much of the log, or of a table, as there is. */
+/** For a page or a chunk, which may have to pass over millions of rows that are not meant. */
+export const pageTimeoutMs = 60_000
+/** For what counts the log. */
 export const scanTimeoutMs = 600_000
 /** For those that wait for a handler, or rewrite the log: the most that a timer can do. */
 export const unhurriedMs = 2_147_483_647

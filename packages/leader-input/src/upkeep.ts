@@ -7,11 +7,11 @@ import type { Cursor } from './log/cursor.ts'
 import { pruner } from './log/prune.ts'
 import type { Term } from './term.ts'
 
-/** What a leader does once a second besides handling. */
+/** What a leader does once a second besides handling, a little at a time. */
 export interface Upkeep {
   /** Before the first batch. */
   begin(): Promise<void>
-  /** Does what is due, if anything is. */
+  /** Does the next of it, if it is due. */
   whenDue(): Promise<void>
 }
 
@@ -22,7 +22,7 @@ const retentionMs = 5_000
 
 export function upkeep<DB>(term: Term<DB>): Upkeep {
   const { parts, options } = term
-  let dueAt = performance.now() + periodMs
+  let dueAt = performance.now() + periodMs / 4
   let stored: Cursor = term.cursor
   let storedAt = performance.now()
   let retentionDueAt = performance.now() + periodMs
@@ -59,6 +59,29 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
         options.logger?.error({ input: name, fromSeq: gap[0], toSeq: gap[1] }, 'dropped changes over the retention cap')
     }
   }
+  const look = async (): Promise<void> =>
+    takeIn(await findDriftWhileRunning(await term.connection(), parts.capture, options))
+  const replay = async (): Promise<void> => {
+    const [wanted] = await (await term.connection()).rows(term.parking.replayWanted, [options.name])
+    if (wanted?.[0] === 'true') await replayParked(term)
+    else await term.readBlocked()
+  }
+  const tidy = async (): Promise<void> => {
+    const connection = await term.connection()
+    await pruning.prune(connection)
+    if (performance.now() > retentionDueAt) {
+      await keepRetention(connection)
+      retentionDueAt = performance.now() + retentionMs
+    }
+    if (term.cursor !== stored && performance.now() - storedAt > storeMs) {
+      await term.store()
+      stored = term.cursor
+      storedAt = performance.now()
+    }
+  }
+  // One after the other over the second: all at once they would hold up an event for as long as they take together.
+  const duties = [() => term.assertUnmoved(), look, replay, tidy]
+  let done = 0
   return {
     async begin() {
       await takeIn(await findDrift(await term.connection(), parts.capture, options))
@@ -67,23 +90,9 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
     async whenDue() {
       if (performance.now() < dueAt) return
       await term.keepLease()
-      await term.assertUnmoved()
-      await takeIn(await findDriftWhileRunning(await term.connection(), parts.capture, options))
-      const [wanted] = await (await term.connection()).rows(term.parking.replayWanted, [options.name])
-      if (wanted?.[0] === 'true') await replayParked(term)
-      else await term.readBlocked()
-      const connection = await term.connection()
-      await pruning.prune(connection)
-      if (performance.now() > retentionDueAt) {
-        await keepRetention(connection)
-        retentionDueAt = performance.now() + retentionMs
-      }
-      if (term.cursor !== stored && performance.now() - storedAt > storeMs) {
-        await term.store()
-        stored = term.cursor
-        storedAt = performance.now()
-      }
-      dueAt = performance.now() + periodMs
+      await duties[done % duties.length]?.()
+      done += 1
+      dueAt = performance.now() + periodMs / duties.length
     },
   }
 }

@@ -1,7 +1,7 @@
 import { ConfigurationError } from '@x/lock-core'
 import { quoteIdentifier } from '@x/pg-session'
 import { largestRowBytes } from '../capture/triggers.ts'
-import { type Connection, scanTimeoutMs } from '../connection.ts'
+import { type Connection, pageTimeoutMs } from '../connection.ts'
 import type { LoggedChange } from '../event.ts'
 import type { Probe } from '../log/reader.ts'
 import { drawn } from '../log/statements.ts'
@@ -55,7 +55,7 @@ export async function readChunk(
     const rows = await connection.rows(
       { name: '', text: chunkSql(table, after !== null, options.schema) },
       values,
-      scanTimeoutMs,
+      pageTimeoutMs,
     )
     const found = rows.filter((row) => row[2] !== null)
     const seen = { snapshot: parseSnapshot(String(rows[0]?.[0])), lastNumber: BigInt(String(rows[0]?.[1])) }

@@ -17,7 +17,7 @@ export interface PageAhead {
    * connection yet: then it is to be read in the ordinary way. Never rejects.
    */
   take(place: PagePlace, signal: AbortSignal): Promise<Page | null>
-  /** Nobody will take it. */
+  /** Nobody will take it, because the term is over: ends the read with its connection. */
   drop(): void
 }
 
@@ -33,24 +33,37 @@ export function pageAhead(
   place: PagePlace,
   read: (connection: Connection) => Promise<Page>,
 ): PageAhead {
-  let state: 'connecting' | 'reading' | 'dropped' = 'connecting'
+  let state: 'connecting' | 'reading' | 'dropped' | 'read' = 'connecting'
+  let borrowed: Connection | null = null
   const reading = connections
     .use(async (connection) => {
       if (state === 'dropped') return null
       state = 'reading'
-      return read(connection)
+      borrowed = connection
+      const page = await read(connection)
+      state = 'read'
+      return page
     })
     // Whatever it was, the ordinary read meets it too, or does without.
     .catch(() => null)
+    .finally(() => {
+      borrowed = null
+    })
+  const drop = (): void => {
+    state = 'dropped'
+    borrowed?.release(true)
+  }
   return {
     async take(wanted, signal) {
-      if (state !== 'reading' || !isSame(place, wanted) || signal.aborted) {
-        state = 'dropped'
-        return null
-      }
+      if (signal.aborted) drop()
+      else if (state === 'connecting') state = 'dropped'
+      if (state === 'dropped' || !isSame(place, wanted)) return null
       const taken = new AbortController()
       const aborted = once(signal, 'abort', { signal: taken.signal }).then(
-        () => null,
+        () => {
+          drop()
+          return null
+        },
         () => null,
       )
       try {
@@ -59,9 +72,7 @@ export function pageAhead(
         taken.abort()
       }
     },
-    drop() {
-      state = 'dropped'
-    },
+    drop,
   }
 }
 

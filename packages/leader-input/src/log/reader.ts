@@ -1,5 +1,5 @@
 import type { Operation } from '../change-event.ts'
-import { type Connection, scanTimeoutMs } from '../connection.ts'
+import { type Connection, pageTimeoutMs } from '../connection.ts'
 import type { LoggedChange } from '../event.ts'
 import { afterWindow, type Cursor, type PinnedWindow } from './cursor.ts'
 import type { PagePlace } from './page-ahead.ts'
@@ -69,13 +69,13 @@ export async function readPage(
   if (late.length === 0 && !likelyLarge) {
     // Where both rows of every change are this small, a whole page is within its bytes and nobody has to add them up.
     const small = Math.floor(bytes / limit / 2)
-    const rows = await connection.texts(statements.page, [...range, small], scanTimeoutMs)
+    const rows = await connection.texts(statements.page, [...range, small], pageTimeoutMs)
     const large = rows.findIndex((row) => row[3] === null)
     if (large === -1) return { changes: rows.map(loggedChange), window, complete: rows.length < limit }
     if (large > 0) return { changes: rows.slice(0, large).map(loggedChange), window, complete: false }
   }
   const values = [...range, bytes, late.map(String), window.lastSeq.toString()]
-  const rows = await connection.texts(statements.sizedPage, values, scanTimeoutMs)
+  const rows = await connection.texts(statements.sizedPage, values, pageTimeoutMs)
   const total = Number(rows[0]?.[9] ?? 0)
   return { changes: rows.map(loggedChange), window, complete: total < limit && rows.length === total }
 }

@@ -39,3 +39,34 @@ for (const way of ['the signal', 'close()'] as const) {
     await input.close()
   })
 }
+
+it('waits neither for a page that it reads ahead on a dead line', async () => {
+  const pool = database.pool()
+  await using installed = shopInput(pool, { name: 'ahead' })
+  await installed.install()
+  await pool.query("INSERT INTO orders (customer, cents) SELECT 'customer', n FROM generate_series(1, 500) n")
+  await using proxy = await tcpProxy(database.url)
+  const input = createLeaderInput<Shop>({
+    connectionString: proxy.url(database.url),
+    locker: createMemoryLocker(),
+    name: 'ahead',
+    tables: ['orders'],
+    batchSize: 5,
+  })
+  const stop = new AbortController()
+  let batches = 0
+  const running = input.run(
+    () => {
+      batches += 1
+      // What is read ahead at this moment is not answered, and neither is the commit.
+      if (batches === 3) proxy.blackHole('to-client')
+    },
+    { signal: stop.signal },
+  )
+  await eventually(() => batches === 3)
+  const startedAt = performance.now()
+  stop.abort()
+  await running
+  await input.close()
+  expect(performance.now() - startedAt).toBeLessThan(12_000)
+})

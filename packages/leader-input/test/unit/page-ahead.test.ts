@@ -12,8 +12,13 @@ const place: PagePlace = {
   locations: ['public.orders'],
 }
 const page: Page = { changes: [], window, complete: true }
-/** What lends connections: never one, or at once. The connection is not looked at. */
-const connection = {} as Connection
+/** What lends connections: never one, or at once. Of a connection only its end matters here. */
+let ended = 0
+const connection = {
+  release: () => {
+    ended += 1
+  },
+} as unknown as Connection
 const lends: Pick<Connections, 'use'> = { use: (fn) => fn(connection) }
 const lendsNone: Pick<Connections, 'use'> = { use: () => new Promise(() => {}) }
 const never = new AbortController().signal
@@ -46,8 +51,11 @@ it('leaves an error to the ordinary read', async () => {
 it('does not outlast the term', async () => {
   const over = new AbortController()
   const taken = pageAhead(lends, place, () => new Promise(() => {})).take(place, over.signal)
+  const before = ended
   over.abort()
   expect(await taken).toBeNull()
+  // Or a line that has died would be waited for after the end.
+  expect(ended).toBe(before + 1)
 })
 
 it('does not read when it was dropped before it had a connection', async () => {
