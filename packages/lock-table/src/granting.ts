@@ -42,6 +42,9 @@ export type GrantOutcome =
   /** Free, and still not granted: somebody was faster, or a failover keeps everybody waiting. */
   | { readonly kind: 'refused' }
 
+/** What came of one request of a batch. */
+type BatchOutcome = GrantOutcome | { readonly kind: 'failed'; readonly error: unknown }
+
 /** Who the holder is, as others see it. */
 export interface Acquirer {
   readonly name: string
@@ -85,8 +88,8 @@ export class Granting {
   readonly #settings: GrantSettings
   readonly #contention: Contention
   readonly #free: Lanes<FreeAttempt>
-  readonly #exclusive: Coalescer<GrantRequest, GrantOutcome>
-  readonly #shared: Coalescer<GrantRequest, GrantOutcome>
+  readonly #exclusive: Coalescer<GrantRequest, BatchOutcome>
+  readonly #shared: Coalescer<GrantRequest, BatchOutcome>
 
   constructor(store: LockStore, settings: GrantSettings) {
     this.#store = store
@@ -94,8 +97,8 @@ export class Granting {
     this.#contention = new Contention(store, settings.clockMarginMs)
     const { grant, grantShared, grantMany, grantSharedMany } = store.statements
     const byReason = (few: Statement, many: Statement) => (batch: readonly GrantRequest[]) =>
-      this.#grant(batch.length < manyFrom ? few : many, batch)
-    const coalesce = (run: (batch: readonly GrantRequest[]) => Promise<readonly GrantOutcome[]>) =>
+      this.#grantApart(batch.length < manyFrom ? few : many, batch)
+    const coalesce = (run: (batch: readonly GrantRequest[]) => Promise<readonly BatchOutcome[]>) =>
       createCoalescer({ identityOf: (request: GrantRequest) => request.key, maxBatch: largestBatch, run })
     this.#free = new Lanes({ run: (batch) => this.#grantFree(batch), fullAt: fullBatch, lanes: 4 })
     this.#exclusive = coalesce(byReason(grant, grantMany))
@@ -122,6 +125,7 @@ export class Granting {
     if (!this.#store.admits(request.ttlMs)) await this.#store.admit(request.ttlMs)
     if (await this.#contention.isHeld(request.key, request.mode)) return held
     const outcome = await (request.mode === 'exclusive' ? this.#exclusive : this.#shared).submit(request)
+    if (outcome.kind === 'failed') throw outcome.error
     if (outcome.kind === 'held') this.#contention.remember(request.key)
     return outcome
   }
@@ -172,10 +176,28 @@ export class Granting {
         if (token !== undefined) attempt.grant = grantOf(attempt.request, token, acquiredAtMs, startedAt)
       }
     } catch (error) {
-      // The other statement finds grants whose answer was lost by their owners.
-      if (isTransient(error)) return
+      // The other statement finds grants whose answer was lost by their owners, and whose value the server refuses.
+      if (isTransient(error) || isDataError(error)) return
       if (sent && !isAnswer(error)) this.#settings.forsaken(batch.map(({ request }) => request))
       throw error
+    }
+  }
+
+  /** A value that the server refuses, such as a key outside of the database's encoding, fails for its own caller alone. */
+  async #grantApart(statement: Statement, batch: readonly GrantRequest[]): Promise<readonly BatchOutcome[]> {
+    try {
+      return await this.#grant(statement, batch)
+    } catch (error) {
+      if (batch.length === 1 || !isDataError(error)) throw error
+      return Promise.all(batch.map((request) => this.#grantAlone(statement, request)))
+    }
+  }
+
+  async #grantAlone(statement: Statement, request: GrantRequest): Promise<BatchOutcome> {
+    try {
+      return (await this.#grant(statement, [request]))[0] ?? refused
+    } catch (error) {
+      return { kind: 'failed', error }
     }
   }
 
@@ -204,6 +226,10 @@ export class Granting {
     }
   }
 }
+
+/** Class 22: the statement is right, and a value is not. */
+const isDataError = (error: unknown): boolean =>
+  error instanceof QueryError && error.sqlState?.startsWith('22') === true
 
 /** Of the server or of the connection; else a policy gave up, and what it gave up on may have been granted. */
 const isAnswer = (error: unknown): boolean => error instanceof CoordinationError

@@ -230,6 +230,8 @@ export class LeaseLocker implements TableLocker {
     }
     if (this.#closing !== null) {
       begun.turn.leave()
+      // The answer may have been lost, and nobody asks again.
+      this.#releasing.abandon({ key: request.key, mode: request.mode, owner: request.owner, token: null })
       throw new ClosedError(what)
     }
     return longer(request.key, resolved, begun)
