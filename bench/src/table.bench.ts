@@ -3,6 +3,7 @@ import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
 import { bareRenewal, ourRenewal } from './floors/leases.ts'
 import { bareNotify, handOffs } from './hand-off/lines.ts'
+import { notOnRegistry } from './peers/not-on-registry.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
 import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease } from './peers/table-peers.ts'
@@ -27,6 +28,7 @@ const rows: readonly Row[] = [
       'hand-written upsert': manyCallers(handWrittenLease, 1_000, 1),
       ours: manyCallers(ourLease, 1_000, 5),
       redlock: manyCallers(redlock, 1_000, 5),
+      'npm syncguard': notOnRegistry('syncguard'),
     },
     targets: [
       { of: 'ours', against: 'hand-written upsert', figure: 'perSecond', atLeast: 9 },
