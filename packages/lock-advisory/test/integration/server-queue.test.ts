@@ -56,7 +56,7 @@ describe('in the server’s queue', () => {
     )
     expect(rows).toEqual([{ n: 2 }])
     // The session, two seats, and the ear of those who sleep.
-    expect(await connectionsOf('three')).toBe(4)
+    await eventually(async () => (await connectionsOf('three')) === 4)
     // In any order: those who sleep do not depend on those who block.
     for (const key of keys.toReversed()) {
       await held.get(key)?.release()
@@ -85,7 +85,7 @@ describe('in the server’s queue', () => {
     let opened = 0
     const locker = createLocker({
       applicationName: 'watched',
-      detectMs: 600,
+      detectMs: 3_000,
       connection: () => {
         opened += 1
         return { connectionString: opened === 2 ? proxy.url(database.url) : database.url }
@@ -109,14 +109,14 @@ describe('in the server’s queue', () => {
     })
     await holder.release()
     await (await waiting).release()
-    expect(opened).toBe(3)
+    expect(opened).toBeGreaterThanOrEqual(3)
   })
 })
 
 describe.each(['notify', 'server', 'poll'] as const)('a restart of the server (%s)', (wait) => {
   it('ends no wait: neither of the head of a line nor of those behind him, whenever they came', async () => {
     await using server = await startPrivatePostgres()
-    const options = { connectionString: server.url, pollMs: 50, detectMs: 2_000 }
+    const options = { connectionString: server.url, pollMs: 50, detectMs: 3_000 }
     await using holder = createAdvisoryLocker(options)
     await using locker = createAdvisoryLocker({ ...options, wait })
     const held = await holder.acquire('key')

@@ -47,6 +47,7 @@ try {
   const lost = new Promise<number>((resolve) => {
     lock.signal.addEventListener('abort', () => resolve(monotonicNow()), { once: true })
   })
+  lock.assertHeld()
   const pulledAt = monotonicNow()
   cable('down')
   const deadlineMs = 60_000
