@@ -6,6 +6,7 @@ import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
 const handOffs = 2
+const patience = { timeout: 20_000 }
 
 /** Statements of every level that the server ran for this database since the last reset, by what they do. */
 const calls = `SELECT calls::int AS calls, query FROM pg_stat_statements
@@ -30,6 +31,10 @@ it('a hand-off is as many statements, and one notification to one process, with 
   const client = await database.client()
   await counting(client, context)
   const statements: Record<number, number> = {}
+  const total = async (): Promise<number> => {
+    const { rows } = await client.query(calls)
+    return rows.reduce((sum: number, row: { calls: number }) => sum + row.calls, 0)
+  }
   for (const count of [2, 20, 200]) {
     const key = `cost/${count}`
     // Far from any poll, so that what is counted is the hand-offs.
@@ -55,30 +60,41 @@ it('a hand-off is as many statements, and one notification to one process, with 
     for (let place = 0; place < count; place += 1) {
       waits.push(wait(place))
       // The first two by turns, so that each hand-off is to the other process; the order of the rest does not matter.
-      if (place < 2) await expect.poll(async () => (await first.status(key)).waiters).toBe(place + 1)
+      if (place < 2) await expect.poll(async () => (await first.status(key)).waiters, patience).toBe(place + 1)
     }
-    await expect.poll(async () => (await first.status(key)).waiters, { timeout: 20_000 }).toBe(count)
+    await expect.poll(async () => (await first.status(key)).waiters, patience).toBe(count)
     const channels = async (): Promise<string[]> => {
       const { rows } = await client.query('SELECT channel FROM coordination.lock_sessions WHERE channel IS NOT NULL')
       return rows.map((row: { channel: string }) => row.channel)
     }
-    await expect.poll(async () => (await channels()).length, { timeout: 20_000 }).toBe(2)
+    await expect.poll(async () => (await channels()).length, patience).toBe(2)
 
     const heard: Notification[] = []
     const ears = await database.client()
     ears.on('notification', (notification) => heard.push(notification))
     for (const channel of [...(await channels()), 'end_of_count']) await ears.query(`LISTEN "${channel}"`)
+    // What the start of the listeners brought about is over.
+    let before = -1
+    const isQuiet = async (): Promise<boolean> => {
+      const now = await total()
+      const quiet = now === before
+      before = now
+      return quiet
+    }
+    await expect.poll(isQuiet, { ...patience, interval: 200 }).toBe(true)
     await client.query('SELECT pg_stat_statements_reset()')
     await lock.release()
     await enough.promise
     // The renewals that turn claims into leases are on their way.
     await expect
-      .poll(async () => (await client.query(calls)).rows.filter(({ query }) => /FROM .*lock_renew/.test(query)))
+      .poll(
+        async () => (await client.query(calls)).rows.filter(({ query }) => /FROM .*lock_renew/.test(query)),
+        patience,
+      )
       .toMatchObject([{ calls: handOffs }])
-    const { rows } = await client.query(calls)
-    statements[count] = rows.reduce((sum: number, row: { calls: number }) => sum + row.calls, 0)
+    statements[count] = await total()
     await client.query('NOTIFY end_of_count')
-    await expect.poll(() => heard.at(-1)?.channel).toBe('end_of_count')
+    await expect.poll(() => heard.at(-1)?.channel, patience).toBe('end_of_count')
     const told = heard.slice(0, -1).map(({ channel }) => channel)
     expect(told).toHaveLength(handOffs)
     expect(new Set(told).size).toBe(handOffs)
