@@ -23,6 +23,8 @@ export default defineConfig({
         maxWorkers,
         sequence: { groupOrder },
         hookTimeout: 60_000,
+        // A condition that is waited for comes late on a busy machine; the second that is the default is too short for it.
+        expect: { poll: { timeout: 15_000 } },
         ...(postgres ? { globalSetup: ['./packages/testkit/src/vitest/global-setup.ts'] } : {}),
       },
     })),
