@@ -15,10 +15,13 @@ tell({ kind: 'held', token: lock.fencingToken === null ? null : String(lock.fenc
 
 let before = performance.now()
 for (;;) {
-  // The first line that runs after the process was stopped.
-  const held = lock.isHeld()
+  // SIGSTOP may come between any two of these lines: what is asked after a pause was noticed must know of it, and so must
+  // what is asked at its end.
   const now = performance.now()
-  if (now - before > 500) tell({ kind: 'woke', held, aborted: signal.aborted, pausedMs: Math.round(now - before) })
+  const noticed = now - before > Number(detectMs)
+  const held = lock.isHeld()
+  const pausedMs = Math.round(noticed ? now - before : performance.now() - now)
+  if (noticed || (!held && pausedMs > Number(detectMs))) tell({ kind: 'woke', held, aborted: signal.aborted, pausedMs })
   if (!held) break
   before = now
   await nextTurn()
