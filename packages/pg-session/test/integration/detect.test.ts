@@ -39,7 +39,10 @@ describe('serverCapabilities', () => {
       plpgsql: true,
       timeline: true,
     })
-    const held = await session.query({ name: 'held', text: `SELECT FROM pg_locks WHERE locktype = 'advisory'` }, [])
+    const held = await session.query(
+      { name: 'held', text: `SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()` },
+      [],
+    )
     expect(held).toHaveLength(0)
     await session.close()
   })

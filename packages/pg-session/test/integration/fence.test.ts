@@ -24,6 +24,9 @@ const token = async (pool: Pool): Promise<bigint> =>
   BigInt((await pool.query(`SELECT ${fencingTokenSql('coordination')} AS t`)).rows[0].t)
 const rebased = (pool: Pool, change: string): Promise<unknown> =>
   pool.query(`UPDATE coordination.fencing SET ${change}`)
+/** Of this database: other files wait for locks on the same server. */
+const waitingHere = `
+  SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()`
 
 describe('fencing tokens', () => {
   it('are timeline times 2^48 plus a number that only rises', async () => {
@@ -128,13 +131,13 @@ describe('checkFence', () => {
     const waiting = checkFence(newer, { resource: 'r', token: 2n }).then(() => {
       passed = true
     })
-    await eventually(async () => (await pool.query('SELECT FROM pg_locks WHERE NOT granted')).rowCount === 1)
+    await eventually(async () => (await pool.query(waitingHere)).rowCount === 1)
     expect(passed).toBe(false)
     await older.query('COMMIT')
     await waiting
     await older.query('BEGIN')
     const late = expect(checkFence(older, { resource: 'r', token: 1n })).rejects.toMatchObject({ code: 'STALE_FENCE' })
-    await eventually(async () => (await pool.query('SELECT FROM pg_locks WHERE NOT granted')).rowCount === 1)
+    await eventually(async () => (await pool.query(waitingHere)).rowCount === 1)
     await newer.query('COMMIT')
     await late
     await older.query('ROLLBACK')
@@ -149,7 +152,7 @@ describe('checkFence', () => {
     await newer.query('BEGIN')
     await checkFence(same, { resource: 'equal', token: 3n })
     const waiting = checkFence(newer, { resource: 'equal', token: 4n })
-    await eventually(async () => (await pool.query('SELECT FROM pg_locks WHERE NOT granted')).rowCount === 1)
+    await eventually(async () => (await pool.query(waitingHere)).rowCount === 1)
     await same.query('COMMIT')
     await waiting
     await newer.query('COMMIT')

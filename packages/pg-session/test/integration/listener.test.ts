@@ -62,9 +62,13 @@ describe('a listener', () => {
       },
     })
     const held = async (): Promise<number[]> =>
-      (await database.pool().query(`SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7`)).rows.map(
-        (row) => row.pid,
-      )
+      (
+        await database
+          .pool()
+          .query(
+            `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`,
+          )
+      ).rows.map((row) => row.pid)
     await listener.listen('x')
     const before = await listeners()
     expect(await held()).toEqual(before)
