@@ -402,7 +402,12 @@ describe('installation', () => {
     const inputs = Array.from({ length: 6 }, () => inputOn(['busy'], { name: 'many' }))
     const installed = Promise.all(inputs.map((input) => input.install()))
     await eventually(
-      async () => (await pool.query(`SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted`)).rows[0].n > 0,
+      async () =>
+        (
+          await pool.query(
+            `SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()`,
+          )
+        ).rows.length > 0,
     )
     await writer.query('COMMIT')
     const reports = await installed

@@ -29,7 +29,7 @@ it("takes 'now' for when the cursor is its own, not for when it began to wait fo
   const sought = input.seek('now')
   await eventually(async () => {
     const { rows } = await pool.query(
-      "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%cursors%'",
+      "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%cursors%' AND datname = current_database()",
     )
     return rows.length === 1
   })

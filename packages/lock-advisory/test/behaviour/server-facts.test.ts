@@ -63,7 +63,11 @@ describe('what the locker relies on', () => {
     await ask(one, 'pg_advisory_lock_shared(4)')
     const blocked = ask(other, 'pg_advisory_lock(4)')
     await eventually(
-      async () => (await ask(third, `count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`)) === '1',
+      async () =>
+        (await ask(
+          third,
+          `count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`,
+        )) === '1',
     )
     expect(await ask(third, 'pg_try_advisory_lock_shared(4)')).toBe(false)
     await ask(one, 'pg_advisory_unlock_shared(4)')

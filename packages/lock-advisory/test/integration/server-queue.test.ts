@@ -52,7 +52,8 @@ describe('in the server’s queue', () => {
     const waiting = new Map(keys.map((key) => [key, locker.acquire(key)]))
     for (const key of keys) await eventually(async () => (await others.status(key)).waiters === 1)
     const { rows } = await pool.query<{ n: number }>(
-      `SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`,
+      `SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
     )
     expect(rows).toEqual([{ n: 2 }])
     // The session, two seats, and the ear of those who sleep.

@@ -72,7 +72,11 @@ describe('a lock in the caller’s transaction', () => {
     const patient = acquireInTransaction(one, { key: 'key', waitTimeoutMs: Number.POSITIVE_INFINITY })
     const { rows } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
     await eventually(async () => {
-      const waiting = await other.query('SELECT FROM pg_locks WHERE NOT granted AND pid <> $1', [rows[0]?.pid])
+      const waiting = await other.query(
+        `SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+          WHERE NOT granted AND pid <> $1 AND datname = current_database()`,
+        [rows[0]?.pid],
+      )
       return waiting.rowCount === 1
     })
     // Twice its lock_timeout, for which nothing must happen.

@@ -19,7 +19,9 @@ it('a renewal locks rows in the order of the keys, as every statement does, and 
   const [other, watcher] = [await database.client(), await database.client()]
   await other.query('BEGIN')
   await other.query(`SELECT FROM coordination.locks WHERE key = 'order/a' FOR UPDATE`)
-  await eventually(async () => (await watcher.query(`SELECT FROM pg_locks WHERE NOT granted`)).rows.length > 0, {
+  const waiting = `
+    SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()`
+  await eventually(async () => (await watcher.query(waiting)).rows.length > 0, {
     what: 'the renewal to wait for the row',
   })
   await other.query(`SELECT FROM coordination.locks WHERE key = 'order/b' FOR UPDATE NOWAIT`)
