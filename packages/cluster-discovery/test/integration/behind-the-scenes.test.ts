@@ -103,6 +103,7 @@ describe('close', () => {
     proxy.blackHole()
     const joining = node.join()
     const refused = expect(joining).rejects.toMatchObject({ code: 'CLOSED' })
+    await eventually(() => proxy.open > 0, { what: 'the join to be on its way' })
     const since = performance.now()
     await node.close()
     await refused
