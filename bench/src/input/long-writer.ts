@@ -44,6 +44,8 @@ export const consumptionBeside = (isBeside: boolean): Contender =>
           `INSERT INTO f3_things (name, price) SELECT 'thing ' || n, n FROM generate_series(1, ${events}) n`,
         )
         await pool.query('ANALYZE coordination.changes')
+        // What the writer has left to the disk is not what is measured.
+        await pool.query('CHECKPOINT')
         const stop = new AbortController()
         let seen = 0
         return await throughput(events, () =>
