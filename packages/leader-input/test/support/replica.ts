@@ -30,9 +30,8 @@ const start = {
     const input = itemsInput({ pool, locker, takeoverMs: 1_500, backfill: { chunkSize: 100 } })
     return { input, running: input.run(keepEvidence) }
   },
-  /** As many in a batch as by default. */
-  'many-items': () => {
-    const input = itemsInput({ pool, locker, takeoverMs: 1_500, batchSize: 500 })
+  'large-items': () => {
+    const input = itemsInput({ pool, locker, takeoverMs: 1_500, batchSize: 100 })
     return { input, running: input.run(keepEvidence) }
   },
   bank: () => {
