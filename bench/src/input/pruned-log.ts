@@ -18,8 +18,8 @@ export const prunedLog: Contender = {
         let seen = 0
         const running = input.run(
           (batch) => {
-            for (const { after } of batch) if (after === null) throw new Error('expected a row')
-            seen += batch.length
+            // The table is emptied now and then, which is an event too.
+            for (const { operation, after } of batch) if (operation === 'create' && after !== null) seen += 1
           },
           { signal: stop.signal },
         )
