@@ -25,6 +25,10 @@ it('a key that the encoding of the database lacks fails for its own caller, and 
     }
   } finally {
     await pool.end()
-    await admin.query(`DROP DATABASE "${name}" WITH (FORCE)`)
+    // The pool says goodbye and does not wait until the server has heard it; by force its clients would hear of it.
+    await expect
+      .poll(async () => (await admin.query('SELECT FROM pg_stat_activity WHERE datname = $1', [name])).rows)
+      .toEqual([])
+    await admin.query(`DROP DATABASE "${name}"`)
   }
 })
