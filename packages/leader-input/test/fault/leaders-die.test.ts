@@ -44,6 +44,8 @@ for (const kind of ['table', 'advisory', 'everyone'] as const) {
       })
     const replicas = await Promise.all([spawn(), spawn(), spawn()])
     try {
+      // A slow machine must not leave a run in which nobody led, or nobody was killed: it would show nothing.
+      await eventually(() => leaderOf(replicas) !== undefined, { deadlineMs: 60_000, what: 'a replica to lead' })
       const until = performance.now() + (long ? 120_000 : 12_000)
       const writers = Array.from({ length: 6 }, async (_, i) => {
         const own = random.fork(`writer ${i}`)
@@ -54,6 +56,20 @@ for (const kind of ['table', 'advisory', 'everyone'] as const) {
       })
       const faults = random.fork('faults')
       const breakThings = async (): Promise<void> => {
+        await eventually(async () => (await pool.query('SELECT FROM effects LIMIT 1')).rowCount === 1, {
+          ...{ deadlineMs: 60_000, what: 'the first effect' },
+        })
+        const first = await eventually(() => leaderOf(replicas), { deadlineMs: 60_000, what: 'a replica to kill' })
+        await first.kill()
+        replicas[replicas.indexOf(first)] = await spawn()
+        await eventually(() => leaderOf(replicas), { deadlineMs: 60_000, what: 'a successor' })
+        // What it handles, and so its epoch, is certain to be there.
+        const client = new Client({ connectionString: url, application_name: 'writer' })
+        await client.connect()
+        await client.query(
+          `BEGIN; INSERT INTO items VALUES (-1, 1); INSERT INTO journal (item, what) VALUES (-1, 'create ->1'); COMMIT`,
+        )
+        await client.end()
         while (performance.now() < until - 2_000) {
           await delay(faults.int(300, 1_200))
           const victim = leaderOf(replicas)
