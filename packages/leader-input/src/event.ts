@@ -130,9 +130,13 @@ export class FeedEvent {
     return { location: this.location, operation: this.operation, id: this.id ?? '', trigger: this.trigger }
   }
 
-  /** For console.log(): most of an event is in getters. */
-  [inspect.custom](): object {
-    return this.toJSON()
+  static {
+    // For console.log(): most of an event is in getters. A computed name in the class itself has no type that is declared.
+    Object.defineProperty(FeedEvent.prototype, inspect.custom, {
+      value(this: FeedEvent) {
+        return this.toJSON()
+      },
+    })
   }
 
   /** Loses nothing: bigints come as strings. */

@@ -3,13 +3,14 @@ import type { FeedEvent } from './event.ts'
 import { type Delivery, deliver } from './handling/deliver.ts'
 import { deliverByHand } from './handling/iterator.ts'
 import { afterWindow, type PinnedWindow } from './log/cursor.ts'
-import { type PageAhead, type PagePlace, pageAhead } from './log/page-ahead.ts'
+import { type PageAhead, pageAhead } from './log/page-ahead.ts'
 import { type ProbeRest, probeRest } from './log/probe.ts'
 import {
   cursorAt,
   isEmptyWindow,
   type Page,
   type PageLimits,
+  type PagePlace,
   type Probe,
   probe,
   readPage,

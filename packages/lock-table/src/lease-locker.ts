@@ -3,6 +3,7 @@ import {
   ClosedError,
   ConfigurationError,
   type Lock,
+  type Locker,
   type LockerCapabilities,
   type LockStatus,
   LockTimeoutError,
@@ -30,7 +31,6 @@ import { Owners } from './owners.ts'
 import type { Releasing } from './releasing.ts'
 import type { Renewer } from './renewer.ts'
 import type { LockStore } from './store.ts'
-import type { TableLocker } from './table-locker.ts'
 import { Waits } from './waits.ts'
 
 const capabilities: LockerCapabilities = {
@@ -49,7 +49,7 @@ const what = 'table locker'
 const closeMs = 5_000
 
 /** A table locker from its parts. */
-export class LeaseLocker implements TableLocker {
+export class LeaseLocker implements Locker {
   readonly capabilities: LockerCapabilities = capabilities
   /** The default of `ttlMs`. */
   readonly ttlMs: number

@@ -1,14 +1,6 @@
 import { once } from 'node:events'
 import type { Connection, Connections } from '../connections.ts'
-import type { Cursor, PinnedWindow } from './cursor.ts'
-import type { Page } from './reader.ts'
-
-/** What decides which changes the next page of a window holds. */
-export interface PagePlace {
-  readonly cursor: Pick<Cursor, 'prev' | 'lo' | 'lineage'>
-  readonly window: PinnedWindow
-  readonly locations: readonly string[]
-}
+import type { Page, PagePlace } from './reader.ts'
 
 /** A page that is read while the one before it is being handled. */
 export interface PageAhead {

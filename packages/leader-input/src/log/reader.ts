@@ -2,9 +2,15 @@ import type { Operation } from '../change-event.ts'
 import { type Connection, pageTimeoutMs } from '../connection.ts'
 import type { LoggedChange } from '../event.ts'
 import { afterWindow, type Cursor, type PinnedWindow } from './cursor.ts'
-import type { PagePlace } from './page-ahead.ts'
 import type { LogStatements } from './statements.ts'
 import { formatSnapshot, isEmpty, parseSnapshot, type Snapshot, windowRange } from './window.ts'
+
+/** What decides which changes the next page of a window holds. */
+export interface PagePlace {
+  readonly cursor: Pick<Cursor, 'prev' | 'lo' | 'lineage'>
+  readonly window: PinnedWindow
+  readonly locations: readonly string[]
+}
 
 /** What one look at the server says. */
 export interface Probe {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import type { Connection, Connections } from '../../src/connections.ts'
-import { type PagePlace, pageAhead } from '../../src/log/page-ahead.ts'
-import type { Page } from '../../src/log/reader.ts'
+import { pageAhead } from '../../src/log/page-ahead.ts'
+import type { Page, PagePlace } from '../../src/log/reader.ts'
 import { emptySnapshot, parseSnapshot } from '../../src/log/window.ts'
 
 const next = parseSnapshot('10:12:11')
