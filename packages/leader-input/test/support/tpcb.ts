@@ -46,7 +46,7 @@ export const pgbench = (url: string): Tpcb | null => {
     name: 'pgbench',
     prepare: () => run('--initialize', '--quiet', '--scale=1'),
     run: (seconds, perSecond) =>
-      run(`--client=${clients}`, `--time=${seconds}`, ...(perSecond > 0 ? [`--rate=${perSecond}`] : [])),
+      run('--no-vacuum', `--client=${clients}`, `--time=${seconds}`, ...(perSecond > 0 ? [`--rate=${perSecond}`] : [])),
   }
 }
 
