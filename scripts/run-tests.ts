@@ -27,10 +27,12 @@ const describeTest = (test: TestCase): string => `${test.module.relativeModuleId
 
 const firstLines = (text: string | undefined): string => (text ?? '').split('\n').slice(0, 3).join(' ').slice(0, 400)
 
-/** What the test says of itself, or what its name ends with in parentheses, as in the conformance suite. */
+/** What the test says of itself, what its name ends with in parentheses, as in the conformance suite, or its flag. */
 const reasonOf = (test: TestCase): string => {
   const result = test.result()
   if (result.state !== 'skipped') return 'it did not run'
+  const flag = /COORDINATION_\w+=1/.exec(test.fullName)?.[0]
+  if (flag !== undefined) return `${flag} runs it`
   return result.note ?? /\(([^()]+)\)$/.exec(test.name)?.[1] ?? 'no reason given'
 }
 

@@ -9,7 +9,7 @@ const database = useDatabase({ template: clusterTables })
 const minutes = Number(process.env.COORDINATION_LONG_MINUTES ?? 10)
 const seed = Number(process.env.COORDINATION_SEED ?? Date.now() % 1e6)
 
-describe.skipIf(process.env.COORDINATION_LONG !== '1')('long runs', () => {
+describe.skipIf(process.env.COORDINATION_LONG !== '1')('long runs, COORDINATION_LONG=1', () => {
   it(`${minutes} minutes of pauses and cut connections shorter than the ttl bring no false down (seed ${seed})`, {
     timeout: minutes * 60_000 + 120_000,
   }, async () => {
