@@ -6,7 +6,7 @@ import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
 import { migrate } from '../../src/migrations.ts'
-import { balancesTable, bankInput, wrongBalances } from '../support/bank.ts'
+import { balancesTable, bankEvidence, bankInput, wrongBalances } from '../support/bank.ts'
 import { pgbench, type Tpcb, tpcbPort } from '../support/tpcb.ts'
 
 const database = useDatabase({
@@ -88,7 +88,8 @@ it.each(workloads)(
         everyMs: 100,
       })
       const { rows } = await pool.query('SELECT count(*)::int AS transactions FROM pgbench_history')
-      expect(await wrongBalances(pool), bank.name).toEqual([])
+      const wrong = await wrongBalances(pool)
+      expect(wrong, `${bank.name} ${wrong.length > 0 ? await bankEvidence(pool) : ''}`).toEqual([])
       expect(rows[0].transactions).toBeGreaterThan(100)
     } finally {
       await Promise.all(replicas.map((replica) => replica.kill()))

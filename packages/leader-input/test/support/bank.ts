@@ -77,9 +77,7 @@ export const keepBalances: ChangeHandler<Bank> = async (events, { client, epoch 
   await client.query('INSERT INTO leaders VALUES ($1) ON CONFLICT DO NOTHING', [epoch.toString()])
 }
 
-/** Where the balances that the handler keeps differ from the tables, at most a few. */
-export const wrongBalances = async (pool: Pool): Promise<unknown[]> => {
-  const { rows } = await pool.query(`
+const wrong = `
     SELECT kind, id, balance, latest, total
       FROM (SELECT 'pgbench_accounts' AS kind, aid AS id, abalance AS balance FROM pgbench_accounts
             UNION ALL SELECT 'pgbench_tellers', tid, tbalance FROM pgbench_tellers
@@ -90,7 +88,25 @@ export const wrongBalances = async (pool: Pool): Promise<unknown[]> => {
     SELECT 'pgbench_history', 0, h.total, b.changes, b.total
       FROM (SELECT count(*) AS changes, coalesce(sum(delta), 0) AS total FROM pgbench_history) h
       FULL JOIN (SELECT * FROM balances WHERE kind = 'pgbench_history') b ON true
-     WHERE (h.changes, h.total) IS DISTINCT FROM (b.changes, b.total)
-     LIMIT 5`)
+     WHERE (h.changes, h.total) IS DISTINCT FROM (b.changes, b.total)`
+
+/** Where the balances that the handler keeps differ from the tables, at most a few. */
+export const wrongBalances = async (pool: Pool): Promise<unknown[]> => {
+  const { rows } = await pool.query(`${wrong} LIMIT 5`)
   return rows
+}
+
+/** What tells a change that was lost from one that is still to come or was never captured, when balances are wrong. */
+export const bankEvidence = async (pool: Pool): Promise<string> => {
+  const { rows } = await pool.query(`
+    WITH wrong AS MATERIALIZED (${wrong})
+    SELECT (SELECT json_object_agg(kind, n) FROM (SELECT kind, count(*) AS n FROM wrong GROUP BY kind) k) AS wrong,
+           (SELECT json_agg(c) FROM coordination.cursors c) AS cursors,
+           (SELECT json_agg(epoch::text ORDER BY epoch) FROM leaders) AS leaders,
+           (SELECT count(*) FROM coordination.changes) AS logged,
+           (SELECT json_agg(l) FROM (
+              SELECT l.seq::text, l.xid::text, l.relation, l.operation, l.key, l.at FROM coordination.changes l
+              JOIN wrong w ON l.relation = 'public.' || w.kind AND l.key::jsonb = jsonb_build_object('aid', w.id)
+              ORDER BY l.seq LIMIT 20) l) AS log`)
+  return JSON.stringify(rows[0])
 }
