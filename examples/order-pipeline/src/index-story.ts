@@ -16,6 +16,8 @@ export interface IndexStage {
   log(text: string): void
 }
 
+/** Without any there is nothing to read, and nothing that shows when the index is there. */
+const enoughOrders = 20
 const newestOrderSql = 'SELECT coalesce(max(id), 0)::int AS id FROM orders'
 const missingSql = `
   SELECT count(*)::int AS missing
@@ -47,8 +49,11 @@ export const tellIndexStory = async (stage: IndexStage, periodMs: number): Promi
   await using input = createOrderIndexInput(pool, createMemoryLocker())
 
   await at(0.2)
-  const { rows: newest } = await pool.query<{ id: number }>(newestOrderSql)
-  const there = newest[0]?.id ?? 0
+  const there = await until('orders for the index to read', abandon, async () => {
+    const { rows } = await pool.query<{ id: number }>(newestOrderSql)
+    const id = rows[0]?.id ?? 0
+    return id >= enoughOrders ? id : null
+  })
   log('A second service is deployed: an index of the orders, on the log that is there already')
   const deployedAt = performance.now()
   const indexers = [startIndexer(), startIndexer()]
