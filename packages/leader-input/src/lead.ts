@@ -46,7 +46,7 @@ async function leadOn<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
     gapChannel.publish(trace)
   }
   const rest = probeRest(() => performance.now())
-  // Of an earlier statement than the snapshot that it is used with: see PinnedWindow.nextLo.
+  // Before an id that is over, and both before the snapshot that it is used with: see numberBound.
   let numberBefore = 0n
   while (!term.isOver) {
     await care.whenDue()
@@ -68,20 +68,25 @@ async function leadOn<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
     }
     const seen = await probe(await term.connection(), term.parts.log)
     const found = await deliverWindow(term, windowUpTo(term.cursor, seen, numberBefore))
+    rest.seen(seen, found !== 'nothing')
+    if (found === 'nothing') await takeRest(term, wakeUp, rest, seen)
+    // A batch has an id of its own; what is passed over has none.
+    else if (found === 'passed over') await (await term.connection()).rows(term.parts.log.ownXid)
     numberBefore = seen.lastNumber
-    rest.seen(seen, found)
-    if (!found) await takeRest(term, wakeUp, rest, seen)
   }
 }
 
-/** Delivers a window to its end, if the term lasts so long; tells whether there was anything in it. */
-async function deliverWindow<DB>(term: Term<DB>, window: PinnedWindow): Promise<boolean> {
+/** What a window had in it: `passed over` is what the options or the handler's own writes leave out. */
+type Found = 'nothing' | 'passed over' | 'handled'
+
+/** Delivers a window to its end, if the term lasts so long. */
+async function deliverWindow<DB>(term: Term<DB>, window: PinnedWindow): Promise<Found> {
   if (isEmptyWindow(term.cursor, window)) {
     term.advance(afterWindow(term.cursor, window))
-    return false
+    return 'nothing'
   }
   const { batchSize, maxBatchBytes } = term.options
-  let found = false
+  let found: Found = 'nothing'
   let likelyLarge = false
   let ahead: PageAhead | null = null
   let rest: PinnedWindow | null = window
@@ -93,12 +98,12 @@ async function deliverWindow<DB>(term: Term<DB>, window: PinnedWindow): Promise<
       (await readPage(await term.connection(), term.parts.log, place, limits))
     ahead = null
     likelyLarge = !page.complete && page.changes.length < batchSize
-    found ||= page.changes.length > 0
+    if (found === 'nothing' && page.changes.length > 0) found = 'passed over'
     const next = cursorAt(term.cursor, page, page.changes.at(-1))
     if (next.pinned !== null)
       ahead = readAhead(term, { ...place, cursor: next, window: next.pinned }, { ...limits, likelyLarge })
     try {
-      await handle(term, page)
+      if (await handle(term, page)) found = 'handled'
       const { pinned }: { pinned: PinnedWindow | null } = term.cursor
       // Between pages of a long window, too.
       if (pinned !== null) await term.breathe()
@@ -117,8 +122,8 @@ function readAhead<DB>(term: Term<DB>, place: PagePlace, limits: PageLimits): Pa
   return pageAhead(connections, place, (connection) => readPage(connection, log, place, limits))
 }
 
-/** Delivers what is in a page; what nobody wants to see only moves the cursor. */
-async function handle<DB>(term: Term<DB>, page: Page): Promise<void> {
+/** Delivers what is in a page, and tells whether there was something: what nobody wants to see only moves the cursor. */
+async function handle<DB>(term: Term<DB>, page: Page): Promise<boolean> {
   const from = term.cursor
   const events: FeedEvent[] = []
   for (const change of page.changes) {
@@ -128,7 +133,7 @@ async function handle<DB>(term: Term<DB>, page: Page): Promise<void> {
   const end = cursorAt(from, page, page.changes.at(-1))
   if (events.length === 0) {
     term.advance(end)
-    return
+    return false
   }
   const delivery: Delivery = {
     events,
@@ -138,6 +143,7 @@ async function handle<DB>(term: Term<DB>, page: Page): Promise<void> {
   const { handOver } = term.parts
   if (handOver === null) await deliver(term, delivery)
   else await deliverByHand(term, delivery, handOver)
+  return true
 }
 
 async function takeRest<DB>(term: Term<DB>, wakeUp: WakeUp, rest: ProbeRest, seen: Probe): Promise<void> {

@@ -242,7 +242,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     name: options.name,
     async install() {
       await checked()
-      return install(conns, capture, options)
+      return install(conns, capture, log, options)
     },
     async uninstall() {
       await checked()

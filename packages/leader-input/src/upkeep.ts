@@ -4,6 +4,7 @@ import { type Connection, scanTimeoutMs } from './connection.ts'
 import { inTransaction } from './connections.ts'
 import { replayParked } from './handling/replay.ts'
 import type { Cursor } from './log/cursor.ts'
+import { numberBound } from './log/number-bound.ts'
 import { pruner } from './log/prune.ts'
 import type { Term } from './term.ts'
 
@@ -53,10 +54,13 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
     for (const [capped] of await connection.rows(parts.upkeep.capped)) {
       const [overdue] = await connection.rows(parts.upkeep.overdue, [capped], scanTimeoutMs)
       if (overdue === undefined) continue
-      const [name, drawnBefore] = overdue
-      const [gap] = await connection.rows(parts.upkeep.giveUp, [name, drawnBefore])
+      const lo = await numberBound(connection, parts.log)
+      const [gap] = await connection.rows(parts.upkeep.giveUp, [capped, lo])
       if (gap !== undefined)
-        options.logger?.error({ input: name, fromSeq: gap[0], toSeq: gap[1] }, 'dropped changes over the retention cap')
+        options.logger?.error(
+          { input: capped, fromSeq: gap[0], toSeq: gap[1] },
+          'dropped changes over the retention cap',
+        )
     }
   }
   const look = async (): Promise<void> =>

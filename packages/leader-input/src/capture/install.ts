@@ -3,6 +3,8 @@ import { ConfigurationError, PrivilegeError } from '@x/lock-core'
 import { sqlStateOf } from '@x/pg-session'
 import { readableTable } from '../backfill/chunk.ts'
 import type { Connection, Connections } from '../connections.ts'
+import { numberBound } from '../log/number-bound.ts'
+import type { LogStatements } from '../log/statements.ts'
 import type { ResolvedOptions } from '../options.ts'
 import type { CaptureStatements } from './statements.ts'
 import { type CapturedTable, findTables } from './tables.ts'
@@ -29,6 +31,7 @@ const lockAttempts = 40
 export async function install(
   connections: Connections,
   statements: CaptureStatements,
+  log: LogStatements,
   options: ResolvedOptions,
 ): Promise<InstallReport> {
   const report = nothing()
@@ -43,7 +46,7 @@ export async function install(
       for (const { location, keyColumns } of tables) await readableTable(connection, location, keyColumns)
     })
   }
-  await createCursor(connections, statements, options, report)
+  await createCursor(connections, statements, log, options, report)
   for (const table of tables) {
     report.warnings.push(...table.warnings)
     const notes = await underLock(connections, statements, options.schema, async (connection) => {
@@ -87,14 +90,15 @@ export async function uninstall(
 async function createCursor(
   connections: Connections,
   statements: CaptureStatements,
+  log: LogStatements,
   options: ResolvedOptions,
   report: Notes,
 ): Promise<void> {
   await connections.use(async (connection) => {
-    // Before the cursor's snapshot: see cursors.lo. And before the triggers: nothing they capture may be behind it.
-    const [last] = await connection.rows(statements.lastNumber)
+    // Before the triggers: nothing they capture may be behind it.
+    const lo = await numberBound(connection, log)
     const { maxRows, maxAgeMs } = options.retention
-    const [created] = await connection.rows(statements.createCursor, [options.name, last?.[0], maxRows, maxAgeMs])
+    const [created] = await connection.rows(statements.createCursor, [options.name, lo, maxRows, maxAgeMs])
     const [changed] = await connection.rows(statements.setRetention, [options.name, maxRows, maxAgeMs])
     const label = `cursor ${options.name}`
     if (created !== undefined) report.created.push(label)

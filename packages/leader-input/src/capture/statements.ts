@@ -1,5 +1,5 @@
 import { quoteIdentifier, type Statement } from '@x/pg-session'
-import { currentLineage, drawn } from '../log/statements.ts'
+import { currentLineage } from '../log/statements.ts'
 
 /** The statements of installing, looking after, and taking away capture. */
 export interface CaptureStatements {
@@ -28,7 +28,6 @@ export interface CaptureStatements {
   /** Parameters: name. */
   readonly dropCursor: Statement
   readonly dropParked: Statement
-  readonly lastNumber: Statement
 }
 
 export function captureStatements(schema: string): CaptureStatements {
@@ -152,6 +151,5 @@ export function captureStatements(schema: string): CaptureStatements {
     },
     dropCursor: { name: 'input_drop_cursor', text: `DELETE FROM ${at}.cursors WHERE name = $1 RETURNING name` },
     dropParked: { name: 'input_drop_parked', text: `DELETE FROM ${at}.parked_changes WHERE input = $1` },
-    lastNumber: { name: 'input_last_number', text: `SELECT ${drawn} FROM ${at}.changes_seq_seq` },
   }
 }

@@ -34,7 +34,7 @@ export async function probe(connection: Connection, statements: LogStatements): 
 
 /**
  * The window that ends where `seen` looked.
- * @param before the number seen by an earlier statement: what began after `seen` draws higher ones
+ * @param before a number as `numberBound` gives it: whoever is at or above the `xmax` of `seen` draws higher ones
  */
 export function windowUpTo(cursor: Cursor, seen: Probe, before: bigint): PinnedWindow {
   return { next: seen.snapshot, hi: seen.lastNumber, nextLo: before > cursor.lo ? before : cursor.lo, lastSeq: 0n }

@@ -1,7 +1,8 @@
 import { ConfigurationError } from '@x/lock-core'
 import { unhurriedMs } from '../connection.ts'
-import type { Connections } from '../connections.ts'
+import { type Connections, inTransaction } from '../connections.ts'
 import { notInstalled } from '../leadership.ts'
+import { numberBound } from './number-bound.ts'
 import type { LogStatements } from './statements.ts'
 
 /** `start`: everything that the log still has. `now`: nothing of it. `seq`: what has a higher number than this. */
@@ -20,15 +21,15 @@ export async function seekCursor(
   if (position !== 'now' && position !== 'start' && typeof position?.seq !== 'bigint') {
     throw new ConfigurationError("seek: expected 'now', 'start' or { seq: bigint }", { option: 'position' })
   }
-  await connections.transaction(async (connection) => {
-    // First of all: a snapshot that is older than the leader's batch would move the cursor back behind what it has handled.
-    const [locked] = await connection.rows(statements.lockCursor, [name], unhurriedMs)
-    if (locked === undefined) throw notInstalled(name)
-    // Before the snapshot of the next statement, see cursors.lo.
-    const [probed] = await connection.rows(statements.probe)
-    const lo = probed?.[1]
-    if (position === 'now') await connection.rows(statements.seekNow, [name, lo])
-    else if (position === 'start') await connection.rows(statements.seekStart, [name])
-    else await connection.rows(statements.seekNumber, [name, position.seq.toString(), lo])
+  await connections.use(async (connection) => {
+    const lo = await numberBound(connection, statements)
+    await inTransaction(connection, async () => {
+      // First of all: a snapshot that is older than the leader's batch would move the cursor back behind what it has handled.
+      const [locked] = await connection.rows(statements.lockCursor, [name], unhurriedMs)
+      if (locked === undefined) throw notInstalled(name)
+      if (position === 'now') await connection.rows(statements.seekNow, [name, lo])
+      else if (position === 'start') await connection.rows(statements.seekStart, [name])
+      else await connection.rows(statements.seekNumber, [name, position.seq.toString(), lo])
+    })
   })
 }

@@ -11,6 +11,8 @@ export interface LogStatements {
   readonly page: Statement
   /** The same for any window, with a limit of bytes, and of how many rows it would be but for that. */
   readonly sizedPage: Statement
+  /** The last number drawn. Parameters: none. */
+  readonly lastNumber: Statement
   /** A transaction id above all that were given out before. Parameters: none. */
   readonly ownXid: Statement
   /** Types of the columns, as far as they matter for JSON. Parameters: oids. */
@@ -52,7 +54,7 @@ export interface LogStatements {
   readonly cursorHolder: Statement
 }
 
-/** The last number drawn: a sequence that was never used says its first one too. */
+/** As an expression over the sequence: a sequence that was never used says its first one too. */
 export const drawn = '(last_value - CASE WHEN is_called THEN 0 ELSE 1 END)::text'
 
 const cursorColumns = `
@@ -140,6 +142,7 @@ export function logStatements(schema: string): LogStatements {
         SELECT s.seq, s.xid, s.relation, s.operation, s.key, s.old_key, s.before, s.after, ${micros('s.at')}, s.total
           FROM sized s WHERE s.bytes <= $9 OR s.place = 1 ORDER BY s.seq`,
     },
+    lastNumber: { name: 'input_last_number', text: `SELECT ${drawn} FROM ${at}.changes_seq_seq` },
     ownXid: { name: 'input_own_xid', text: 'SELECT pg_current_xact_id()::text' },
     columnTypes: {
       name: 'input_column_types',

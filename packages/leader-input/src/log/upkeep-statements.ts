@@ -17,9 +17,9 @@ export interface UpkeepStatements {
   truncateChild(child: number): string
   /** Inputs that may not leave all they like in the log. */
   readonly capped: Statement
-  /** The input, and up to where was drawn, when it has left more in the log than it may. Parameters: name. */
+  /** A row when the input has left more in the log than it may. Parameters: name. */
   readonly overdue: Statement
-  /** Gives up on what an input has not handled. Parameters: name, bound of the numbers drawn before. */
+  /** Gives up on what an input has not handled. Parameters: name, the new lo. */
   readonly giveUp: Statement
 }
 
@@ -54,7 +54,7 @@ export function upkeepStatements(schema: string): UpkeepStatements {
     overdue: {
       name: 'input_overdue',
       text: `
-        SELECT c.name, s.drawn FROM ${at}.cursors c
+        SELECT 1 FROM ${at}.cursors c
          CROSS JOIN (SELECT ${drawn} AS drawn FROM ${at}.changes_seq_seq) s
          WHERE c.name = $1
            AND (CASE WHEN s.drawn::bigint - c.lo > c.max_rows

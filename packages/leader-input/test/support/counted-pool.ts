@@ -4,19 +4,18 @@ import type { Pool } from 'pg'
 /** A pool that counts how often its connections have sent a statement: what a leader does without leaving a trace. */
 export const countedPool = (
   database: DatabaseOfFile,
-  text: string,
-): { readonly pool: Pool; readonly sent: () => number } => {
-  let sent = 0
+): { readonly pool: Pool; readonly sent: (statement: { readonly text: string }) => number } => {
+  const counts = new Map<unknown, number>()
   const pool = database.pool()
   pool.on('connect', (client) => {
     const query = client.query.bind(client) as (...args: unknown[]) => unknown
     const counting = (...args: unknown[]): unknown => {
       const [first] = args
-      if (first === text || (typeof first === 'object' && first !== null && 'text' in first && first.text === text))
-        sent += 1
+      const text = typeof first === 'object' && first !== null && 'text' in first ? first.text : first
+      counts.set(text, (counts.get(text) ?? 0) + 1)
       return query(...args)
     }
     client.query = counting as typeof client.query
   })
-  return { pool, sent: () => sent }
+  return { pool, sent: ({ text }) => counts.get(text) ?? 0 }
 }
