@@ -1,5 +1,7 @@
-/** Everything this adapter says to SQLite, whose clock is one for all processes on the file. */
+/** Everything this adapter says to SQLite, whose clock is one for all processes on the file ... */
 const now = `(unixepoch('subsec') * 1000)`
+/** ... but counts whole milliseconds, and may be set: a lease is taken over so many milliseconds after its end. */
+const marginMs = 20
 
 export const schema: string = `
   PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 5000;
@@ -14,7 +16,7 @@ export const grant: string = `
   WHERE NOT EXISTS (SELECT 1 FROM waiters WHERE key = :key AND ticket < :ticket AND alive_until > ${now})
   ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, token = locks.token + 1, session = excluded.session,
     acquired_at = excluded.acquired_at, expires_at = excluded.expires_at, metadata = excluded.metadata
-  WHERE locks.owner IS NULL OR locks.expires_at <= ${now}
+  WHERE locks.owner IS NULL OR locks.expires_at + ${marginMs} <= ${now}
   RETURNING token, acquired_at`
 
 /** Extends a grant that is still ours: an expired one is lost, even if nobody took it. */
@@ -27,7 +29,7 @@ export const release: string = `UPDATE locks SET owner = iif(:keepMs > 0, '', NU
 
 export const enterLine: string = `INSERT INTO waiters (key, alive_until) VALUES (:key, ${now} + :aliveMs) RETURNING ticket`
 
-/** A waiter that lapsed has lost its place: no row comes back, and it has to enter the line again. */
+/** A waiter that lapsed has lost its place: no row comes back, and it enters the line again. */
 export const stayInLine: string = `UPDATE waiters SET alive_until = ${now} + :aliveMs
   WHERE ticket = :ticket AND alive_until > ${now} RETURNING ticket`
 

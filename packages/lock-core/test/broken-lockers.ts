@@ -270,6 +270,16 @@ export const mutants: readonly Mutant[] = [
       }),
   },
   {
+    fault: 'cuts off the fraction of a millisecond at which its leases end',
+    foundBy: 'whoever tries without a pause at the end of a lease never meets a holder who believes in it',
+    says: /two holders/,
+    break: (sound) =>
+      altering(sound, (_, { ttlMs = Number.POSITIVE_INFINITY }) => {
+        const endsAt = performance.now() + ttlMs + 0.9
+        return { isHeld: () => performance.now() < endsAt }
+      }),
+  },
+  {
     fault: 'believes longer than the store',
     foundBy: 'a holder knows of its loss before the next one is granted the key',
     says: /two holders/,

@@ -26,7 +26,8 @@ const database = useDatabase({
 const recipes: Readonly<Record<string, string>> = {
   'Run a nightly job once': 'reported b',
   'Charge a card': 'charged order 1 under order-1',
-  'Serialise transactions': "SELECT FROM pg_stat_activity WHERE application_name = 'recipe' AND query ILIKE 'commit'",
+  'Serialise transactions':
+    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'recipe' AND query ILIKE 'commit'",
   'Keep one process in charge': 'dispatching under token',
   'Run at most N at a time': 'imported customers.csv',
   'Know who is alive': "SELECT FROM coordination.nodes WHERE address = '10.0.0.1:7000' AND state = 'up'",

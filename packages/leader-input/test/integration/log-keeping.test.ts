@@ -304,7 +304,9 @@ describe('leadership', () => {
     for (const _ of [1, 2, 3]) {
       await eventually(() => input.health().status === 'leading')
       await insert(1)
-      await pool.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'`)
+      await pool.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'victim'`,
+      )
     }
     // What a batch had been given when its session ended is given again: this handler keeps it outside of the transaction.
     await eventually(() => new Set(events.map(({ seq }) => seq)).size === 3, { deadlineMs: 15_000 })

@@ -100,7 +100,7 @@ describe('what the locker relies on', () => {
       async () =>
         (await ask(
           one,
-          `count(*) FROM pg_stat_activity WHERE application_name = 'waiting' AND backend_xmin IS NOT NULL`,
+          `count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'waiting' AND backend_xmin IS NOT NULL`,
         )) === '1',
     )
     await ask(one, 'pg_advisory_unlock(7)')

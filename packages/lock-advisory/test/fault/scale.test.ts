@@ -42,9 +42,16 @@ it(
     const before = await heapInUse()
     const held = await Promise.all(Array.from({ length: heldAtOnce }, (_, index) => locker.acquire(`held ${index}`)))
     const backends = async (): Promise<unknown> =>
-      (await admin.query(`SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = 'scale'`)).rows[0]?.n
+      (
+        await admin.query(
+          `SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'scale'`,
+        )
+      ).rows[0]?.n
     const locks = async (): Promise<unknown> =>
-      (await admin.query(`SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory'`)).rows[0]?.n
+      (
+        await admin.query(`SELECT count(*)::int AS n FROM pg_locks JOIN pg_database d ON d.oid = database
+          WHERE locktype = 'advisory' AND datname = current_database()`)
+      ).rows[0]?.n
     expect(await backends()).toBe(1)
     expect(await locks()).toBe(heldAtOnce)
     expect(((await heapInUse()) - before) / heldAtOnce).toBeLessThan(1_024)

@@ -17,7 +17,7 @@ beforeAll(() => {
 
 const connectionsOf = async (name: string): Promise<number> => {
   const { rows } = await pool.query<{ n: number }>(
-    'SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = $1',
+    'SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1',
     [name],
   )
   return rows[0]?.n ?? 0

@@ -56,7 +56,7 @@ export function declareConformance(
         admin(async (client) => {
           const name = sessions.get(locker)
           await client.query(
-            'SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = $1',
+            'SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1',
             [name],
           )
         }),

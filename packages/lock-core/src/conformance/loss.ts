@@ -42,6 +42,29 @@ export const loss: Topic = {
       },
     },
     {
+      name: 'whoever tries without a pause at the end of a lease never meets a holder who believes in it',
+      async run(bench) {
+        const [one, other] = await bench.lockers(2)
+        const leases: { readonly key: string; readonly lock: Lock }[] = []
+        // At many places within a millisecond: a store may count in whole ones, and cut off what the holder still counts.
+        for (let count = 0; count < 16; count += 1) {
+          const key = bench.key()
+          leases.push({ key, lock: await bench.take(one, key, bench.shortLease) })
+          const pauseEndsAt = monotonicNow() + 4 * bench.random.next()
+          while (monotonicNow() < pauseEndsAt);
+        }
+        for (const { key, lock } of leases) {
+          await bench.until('the lease is nearly over', () => lock.remainingMs() < 10)
+          const giveUpAt = monotonicNow() + bench.patienceMs
+          let next: Lock | null = null
+          while (next === null && monotonicNow() < giveUpAt) next = await other.tryAcquire(key)
+          assert.equal(lock.isHeld(), false, 'two holders: the next one came before the holder had stopped believing')
+          assert(next !== null, `not within ${bench.patienceMs} ms: the key of a lease that is over`)
+          await next.release()
+        }
+      },
+    },
+    {
       name: 'after a blocked event loop the very next line knows of the loss',
       async run(bench) {
         const locker = await bench.locker()

@@ -289,7 +289,7 @@ describe('closing', () => {
 })
 
 describe('a server that takes LISTEN and NOTIFY and delivers nothing', () => {
-  const probing = `SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'idle' AND query LIKE '%pg_notify%'`
+  const probing = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1 AND state = 'idle' AND query LIKE '%pg_notify%'`
   const deaf = async (): Promise<string> => {
     const client = await database.client()
     await client.query(`

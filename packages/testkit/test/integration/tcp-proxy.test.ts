@@ -67,7 +67,9 @@ describe('tcpProxy', () => {
     // The backend reads its socket when its statement ends; the test's database is dropped by then.
     await database
       .pool()
-      .query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'proxied'`)
+      .query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'proxied'`,
+      )
   })
 
   it('half-opens: silence for open connections, service for new ones', async () => {
@@ -77,7 +79,9 @@ describe('tcpProxy', () => {
     expect(await outcome(client.query('SELECT 1'), 300)).toBe('silence')
     await using second = await through(proxy)
     await expect(second.query('SELECT 1')).resolves.toBeDefined()
-    const seen = await database.pool().query(`SELECT 1 FROM pg_stat_activity WHERE application_name = 'proxied'`)
+    const seen = await database
+      .pool()
+      .query(`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'proxied'`)
     expect(seen.rowCount).toBe(2)
   })
 
