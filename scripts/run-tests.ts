@@ -25,7 +25,12 @@ const heading = (text: string): void => console.log(`\n── ${text} ${'─'.re
 
 const describeTest = (test: TestCase): string => `${test.module.relativeModuleId} > ${test.fullName}`
 
-const firstLines = (text: string | undefined): string => (text ?? '').split('\n').slice(0, 3).join(' ').slice(0, 400)
+/** A message may be the whole output of a process, which says at its end why it failed. */
+const endsOf = (text: string | undefined): string => {
+  const lines = (text ?? '').split('\n').filter((line) => line.trim() !== '')
+  const shown = lines.length <= 30 ? lines : [...lines.slice(0, 3), '…', ...lines.slice(-26)]
+  return shown.map((line) => `       ${line.slice(0, 300)}`).join('\n')
+}
 
 /** What the test says of itself, what its name ends with in parentheses, as in the conformance suite, or its flag. */
 const reasonOf = (test: TestCase): string => {
@@ -40,7 +45,7 @@ const countTest = (test: TestCase, where: string): void => {
   const result = test.result()
   if (result.state === 'passed') tally.passed += 1
   else if (result.state === 'failed') {
-    tally.failed.push(`${where} ${describeTest(test)}\n       ${firstLines(result.errors[0]?.message)}`)
+    tally.failed.push(`${where} ${describeTest(test)}\n${endsOf(result.errors[0]?.message)}`)
   } else {
     const reason = reasonOf(test)
     const others = tally.skipped.get(reason) ?? []
@@ -53,7 +58,7 @@ const countModule = (module: TestModule, where: string): void => {
   for (const test of tests) countTest(test, where)
   // A file that does not load, or whose hooks fail, has errors and perhaps no test at all.
   if (module.errors().length > 0)
-    tally.failed.push(`${where} ${module.relativeModuleId}: ${module.errors()[0]?.message}`)
+    tally.failed.push(`${where} ${module.relativeModuleId}\n${endsOf(module.errors()[0]?.message)}`)
 }
 
 const runProjects = async (title: string, projects: readonly string[], filters: readonly string[]): Promise<void> => {
