@@ -52,19 +52,20 @@ describeWith('pgbouncer', 'through PgBouncer', () =>
         await Promise.all([next, ...locks.filter((_, n) => n !== 7)].map((lock) => lock.release()))
       }))
 
-    it.runIf(mode === 'transaction')('lock-table listens past the pooler when it is given a direct connection', () =>
-      withPool(async (pool) => {
-        // Polls so seldom that only a notification can wake the waiter in time.
-        const options = { pool, listen: database.url, pollMs: 60_000 }
-        await using one = createTableLocker(options)
-        await using two = createTableLocker(options)
-        const lock = await one.acquire('woken')
-        const waiting = two.acquire('woken', { waitTimeoutMs: 10_000 })
-        await eventually(async () => (await one.status('woken')).waiters === 1)
-        await lock.release()
-        await (await waiting).release()
-      }),
-    )
+    if (mode === 'transaction') {
+      it('lock-table listens past the pooler when it is given a direct connection', () =>
+        withPool(async (pool) => {
+          // Polls so seldom that only a notification can wake the waiter in time.
+          const options = { pool, listen: database.url, pollMs: 60_000 }
+          await using one = createTableLocker(options)
+          await using two = createTableLocker(options)
+          const lock = await one.acquire('woken')
+          const waiting = two.acquire('woken', { waitTimeoutMs: 10_000 })
+          await eventually(async () => (await one.status('woken')).waiters === 1)
+          await lock.release()
+          await (await waiting).release()
+        }))
+    }
 
     it('checkFence and locks in the caller’s transaction work', () =>
       withPool(async (pool) => {

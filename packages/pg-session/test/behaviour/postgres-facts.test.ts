@@ -70,7 +70,9 @@ describe('tokens', () => {
 
   it('the timeline and the system identifier can be read by any role', async () => {
     const client = await database.client()
-    await client.query(`DO $$ BEGIN CREATE ROLE nobody_special; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+    await client.query(
+      `DO $$ BEGIN CREATE ROLE nobody_special; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`,
+    )
     await client.query('SET ROLE nobody_special')
     const { rows } = await client.query(`
       SELECT pg_walfile_name(pg_current_wal_lsn()) AS file, system_identifier::text AS id FROM pg_control_system()`)

@@ -184,7 +184,9 @@ describe('without the right to', () => {
   ])('%s, migrate names the GRANT', async (_right, schema, grant) => {
     const pool = database.pool()
     const weak = database.pool({ max: 1 })
-    await pool.query(`DO $$ BEGIN CREATE ROLE weak; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+    await pool.query(
+      `DO $$ BEGIN CREATE ROLE weak; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`,
+    )
     if (schema === 'no_create') await pool.query(`CREATE SCHEMA ${schema}`)
     weak.on('connect', (client) => void client.query('SET ROLE weak'))
     await expect(migrate(weak, fencing, { schema })).rejects.toMatchObject({
@@ -200,9 +202,11 @@ describe('without the right to', () => {
   it('lend the capture role, migrate says who must', async () => {
     const pool = database.pool()
     const weak = database.pool({ max: 1 })
-    await pool.query(`DO $$ BEGIN CREATE ROLE weak; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
     await pool.query(
-      `DO $$ BEGIN CREATE ROLE coordination_capture NOLOGIN NOINHERIT; EXCEPTION WHEN duplicate_object THEN NULL; END $$`,
+      `DO $$ BEGIN CREATE ROLE weak; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`,
+    )
+    await pool.query(
+      `DO $$ BEGIN CREATE ROLE coordination_capture NOLOGIN NOINHERIT; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`,
     )
     await pool.query('CREATE SCHEMA no_role; GRANT USAGE, CREATE ON SCHEMA no_role TO weak')
     weak.on('connect', (client) => void client.query('SET ROLE weak'))
