@@ -25,17 +25,37 @@ const beating = (nodes: number, listen: boolean, seconds: number): Contender =>
     await using hosts = await startHosts('ours', { url, cluster: randomUUID(), nodes, listen })
     hosts.record()
     await delay(2 * ttlMs)
-    return costFigures(nodes, await serverCost(url, () => delay(seconds * 1_000)))
+    return costFigures(nodes, listen, await serverCost(url, () => delay(seconds * 1_000)))
   })
 
-const costFigures = (nodes: number, cost: ServerCost): Figures => ({
-  statementsPerNodeSecond: (cost.statements - cost.sweeps) / nodes / cost.seconds,
-  sweepsPerSecond: cost.sweeps / cost.seconds,
-  messagesPerSecond: cost.statements / cost.seconds,
-  beatMs: cost.beatMs,
-  walBytesPerBeat: cost.walBytes / cost.beats,
-  corePercentPer100: ((cost.cpuSeconds / cost.seconds) * 100 * 100) / nodes,
-})
+/** As many bare updates as so many nodes make beats: what no heartbeat in a table can do without. */
+const bareBeats = (nodes: number, seconds: number): Contender =>
+  simulation(async (url) => {
+    const pool = new Pool({ connectionString: url, max: 1 })
+    await pool.query('DROP TABLE IF EXISTS bare_beats')
+    await pool.query('CREATE TABLE bare_beats (id text PRIMARY KEY, at timestamptz NOT NULL) WITH (fillfactor = 50)')
+    await pool.end()
+    await using _ = await startHosts('floor', { url, cluster: randomUUID(), nodes, listen: false })
+    await delay(ttlMs)
+    const cost = await serverCost(url, () => delay(seconds * 1_000))
+    return { corePercentPer100: ((cost.cpuSeconds / cost.seconds) * 100 * 100) / nodes }
+  })
+
+/** A statement that is not known as what it is would be counted as one of the nodes'. */
+const costFigures = (nodes: number, listen: boolean, cost: ServerCost): Figures => {
+  for (const kind of ['beats', 'looks', ...(listen ? (['watches'] as const) : [])] as const) {
+    if (cost[kind] === 0) throw new Error(`expected ${kind}, got none: see the words that server-cost.ts knows them by`)
+  }
+  return {
+    statementsPerNodeSecond: (cost.statements - cost.sweeps) / nodes / cost.seconds,
+    sweepsPerSecond: cost.sweeps / cost.seconds,
+    lookMs: cost.lookMs,
+    messagesPerSecond: cost.statements / cost.seconds,
+    beatMs: cost.beatMs,
+    walBytesPerBeat: cost.walBytes / cost.beats,
+    corePercentPer100: ((cost.cpuSeconds / cost.seconds) * 100 * 100) / nodes,
+  }
+}
 
 /** The same work by broadcast. A delivery and the answer to a NOTIFY are a message each. */
 const broadcasting = (nodes: number, seconds: number): Contender =>
@@ -129,6 +149,7 @@ const rows: readonly Row[] = [
     floor: 'one HOT update per node and heartbeat: 0.5 statements per node and second',
     rounds: 1,
     contenders: {
+      'floor: 100 bare updates': bareBeats(100, 30),
       '10 nodes': beating(10, true, 30),
       '100 nodes': beating(100, true, 30),
       '1,000 nodes, pooled': beating(1_000, false, 30),

@@ -15,11 +15,12 @@ export interface Hosts extends AsyncDisposable {
   seen(change: 'join' | 'leave' | 'down', id: string, deadlineMs?: number): Promise<number>
 }
 
-type Program = 'ours' | 'broadcast'
+type Program = 'ours' | 'broadcast' | 'floor'
 
 const programs: Readonly<Record<Program, URL>> = {
   ours: new URL('./host.process.ts', import.meta.url),
   broadcast: new URL('./broadcast.process.ts', import.meta.url),
+  floor: new URL('./floor.process.ts', import.meta.url),
 }
 
 /** One process more, joined. */

@@ -6,8 +6,14 @@ export interface ServerCost {
   readonly seconds: number
   readonly statements: number
   readonly beats: number
-  /** Of sweeper and standbys: once a cluster, however many nodes. */
+  /** Of the sweeper. */
+  readonly looks: number
+  /** Of the standbys, at the sweeper. */
+  readonly watches: number
+  /** Both, and what else there is once a cluster, however many nodes. */
   readonly sweeps: number
+  /** Mean execution time of a look, milliseconds. */
+  readonly lookMs: number
   /** Mean execution time of a beat, milliseconds. */
   readonly beatMs: number
   readonly walBytes: number
@@ -16,11 +22,22 @@ export interface ServerCost {
 }
 
 const own = '/* cost */'
+/** Statements of the protocol, by words that no other statement has. */
+const words = {
+  beats: 'node_beats b SET at',
+  looks: 'lease AS (',
+  watches: 'cluster_sweepers s JOIN',
+  takes: 'cluster_sweepers AS s (',
+  prunes: 'doomed AS (',
+}
+const like = (text: string): string => `FILTER (WHERE query LIKE '%${text}%')`
 const read = `${own} SELECT
     coalesce(sum(calls), 0)::float8 AS statements,
-    coalesce(sum(calls) FILTER (WHERE query LIKE '%node_beats b SET at%'), 0)::float8 AS beats,
-    coalesce(sum(calls) FILTER (WHERE query LIKE '%lease AS%' OR query LIKE '%b.marker IS NOT NULL AND NOT EXISTS%' OR query LIKE '%cluster_sweepers AS s%'), 0)::float8 AS sweeps,
-    coalesce(sum(total_exec_time) FILTER (WHERE query LIKE '%node_beats b SET at%'), 0)::float8 AS "beatTime",
+    ${Object.entries(words)
+      .map(([kind, text]) => `coalesce(sum(calls) ${like(text)}, 0)::float8 AS ${kind}`)
+      .join(', ')},
+    coalesce(sum(total_exec_time) ${like(words.beats)}, 0)::float8 AS "beatTime",
+    coalesce(sum(total_exec_time) ${like(words.looks)}, 0)::float8 AS "lookTime",
     pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8 AS wal,
     split_part(pg_read_file('postmaster.pid', 0, 64), E'\\n', 1) AS postmaster
   FROM pg_stat_statements WHERE query NOT LIKE '${own}%'`
@@ -28,8 +45,12 @@ const read = `${own} SELECT
 interface Reading {
   statements: number
   beats: number
-  sweeps: number
+  looks: number
+  watches: number
+  takes: number
+  prunes: number
   beatTime: number
+  lookTime: number
   wal: number
   postmaster: string
 }
@@ -49,14 +70,17 @@ export const serverCost = async (url: string, work: () => Promise<void>): Promis
     const before = await snapshot()
     await work()
     const after = await snapshot()
-    const beats = after.beats - before.beats
+    const spent = (name: Exclude<keyof Reading, 'postmaster'>): number => after[name] - before[name]
     return {
       seconds: (after.at - before.at) / 1_000,
-      statements: after.statements - before.statements,
-      beats,
-      sweeps: after.sweeps - before.sweeps,
-      beatMs: (after.beatTime - before.beatTime) / beats,
-      walBytes: after.wal - before.wal,
+      statements: spent('statements'),
+      beats: spent('beats'),
+      looks: spent('looks'),
+      watches: spent('watches'),
+      sweeps: spent('looks') + spent('watches') + spent('takes') + spent('prunes'),
+      lookMs: spent('lookTime') / spent('looks'),
+      beatMs: spent('beatTime') / spent('beats'),
+      walBytes: spent('wal'),
       cpuSeconds: after.cpu - before.cpu,
     }
   } finally {
