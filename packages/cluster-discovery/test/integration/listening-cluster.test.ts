@@ -16,7 +16,7 @@ describe('a cluster with LISTEN', () => {
   it('says what works here', async () => {
     const a = create(newCluster(), 'a')
     await a.join()
-    expect(a.capabilities).toEqual({ listen: true, crashDetection: true })
+    await eventually(() => a.capabilities.listen && a.capabilities.crashDetection)
     await a.close()
     expect(a.capabilities).toEqual({ listen: false, crashDetection: false })
   })
