@@ -78,7 +78,8 @@ export const startDemo = async (args: readonly string[], options: StartDemoOptio
   const words = [process.execPath, main, ...args]
   const [command = '', ...rest] = options.throughShell ? ['/bin/sh', '-c', '"$@"; exit $?', 'sh', ...words] : words
   const child: ChildProcess = spawn(command, rest, {
-    env: { ...process.env, DATABASE_URL: '', TMPDIR: directory },
+    // Colours are decided by the environment, which a CI sets to have them; the tests read words.
+    env: { ...process.env, DATABASE_URL: '', TMPDIR: directory, NO_COLOR: '1', FORCE_COLOR: undefined },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''
