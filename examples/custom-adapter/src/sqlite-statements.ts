@@ -1,7 +1,6 @@
-/** Everything this adapter says to SQLite, whose clock is one for all processes on the file ... */
+/** Everything this adapter says to SQLite, whose clock is one for all processes on the file, in whole milliseconds. */
 const now = `(unixepoch('subsec') * 1000)`
-/** ... but counts whole milliseconds, and may be set: a lease is taken over so many milliseconds after its end. */
-const marginMs = 20
+const marginMs = 20 // by which a lease is taken over late: its holder counts fractions, and somebody may set the clock
 
 export const schema: string = `
   PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 5000;
@@ -16,8 +15,7 @@ export const grant: string = `
   WHERE NOT EXISTS (SELECT 1 FROM waiters WHERE key = :key AND ticket < :ticket AND alive_until > ${now})
   ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, token = locks.token + 1, session = excluded.session,
     acquired_at = excluded.acquired_at, expires_at = excluded.expires_at, metadata = excluded.metadata
-  WHERE locks.owner IS NULL OR locks.expires_at + ${marginMs} <= ${now}
-  RETURNING token, acquired_at`
+  WHERE locks.owner IS NULL OR locks.expires_at + ${marginMs} <= ${now} RETURNING token, acquired_at`
 
 /** Extends a grant that is still ours: an expired one is lost, even if nobody took it. */
 export const renew: string = `UPDATE locks SET expires_at = ${now} + :ttlMs
