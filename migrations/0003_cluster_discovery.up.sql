@@ -21,10 +21,12 @@ CREATE TABLE IF NOT EXISTS :"schema".schema_versions (
 CREATE TABLE :"schema".cluster (
   name           text   PRIMARY KEY,
   version        bigint NOT NULL,
-  pruned_version bigint NOT NULL DEFAULT 0
+  pruned_version bigint NOT NULL DEFAULT 0,
+  pruned_death   bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE :"schema".cluster IS 'Clusters and the version of their membership';
 COMMENT ON COLUMN :"schema".cluster.pruned_version IS 'Tombstones up to this version may be gone; older readers need the full view';
+COMMENT ON COLUMN :"schema".cluster.pruned_death IS 'Version of the newest death that pruned tombstones knew of; whoever is missing and was a member later has left';
 
 -- Members and, for a while, those who have gone (tombstones). The incarnation is the version of the join, so it grows with
 -- each join of an id.
@@ -42,12 +44,14 @@ CREATE TABLE :"schema".nodes (
   changed_at           timestamptz NOT NULL,
   attempt              text        NOT NULL,
   previous_incarnation bigint,
+  last_death           bigint      NOT NULL,
   previous_end         text        CHECK (previous_end IN ('left', 'ttl', 'crash', 'replaced')),
   PRIMARY KEY (cluster, id)
 );
 CREATE INDEX nodes_version ON :"schema".nodes (cluster, version);
 COMMENT ON TABLE :"schema".nodes IS 'Members of each cluster, and tombstones of those who left or went down';
 COMMENT ON COLUMN :"schema".nodes.attempt IS 'Names one attempt to join: a join that is repeated because its answer was lost finds itself';
+COMMENT ON COLUMN :"schema".nodes.last_death IS 'Version up to which earlier incarnations of this id may have died; those that were members later have left';
 COMMENT ON COLUMN :"schema".nodes.previous_end IS 'How the incarnation before this one ended, for readers who missed it';
 
 -- Apart from nodes, narrow and without a second index, so that a beat is a HOT update of some hundred bytes.

@@ -55,7 +55,7 @@ export class Lifelines {
       channel: tables.channel,
       logger,
       // Not sooner: beats tell the version all the while, and each probe is a statement. A connection that is lost without a
-      // word costs a lag of one beat until then, and no life (see `crashed` in statements.ts).
+      // word costs a lag of one beat until then, and no life (see `crashed` in sql-fragments.ts).
       detectMs: Math.max(5_000, 4 * ttlMs),
       onNotification: (payload) => this.keeper.announced(payload),
       onResync: (event) => this.keeper.resync(event),

@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { ClosedError, ConfigurationError, type Logger, NodeEvictedError } from '@x/lock-core'
+import { ClosedError, type Logger, NodeEvictedError } from '@x/lock-core'
 import { type Clock, type Timer, traced } from '@x/lock-core/adapter'
 import type { AnsweredBeat } from './beat.ts'
 import type { ClusterEvent } from './cluster-event.ts'
 import { Lifelines } from './lifelines.ts'
-import { type Membership, type MembershipStep, nextMembership, selfAt } from './membership.ts'
+import { type Membership, type MembershipStep, memberWhoAsks, nextMembership, selfAt } from './membership.ts'
 import { checkMetadata } from './metadata.ts'
 import type { Metadata, Node, NodeRecord } from './node.ts'
 import type { ClusterDiscoveryOptions, ResolvedOptions } from './options.ts'
 import type { Incarnation } from './tables.ts'
 import { type ClusterTrace, joinChannel, leaveChannel, selfDownChannel, updateChannel } from './tracing.ts'
+import { Turns } from './turns.ts'
 import type { View } from './view.ts'
 
 /** What a member tells of. */
@@ -45,7 +46,8 @@ export class Member {
   #attempt = randomUUID()
   #tablesChecked = false
   #rejoinTimer: Timer | null = null
-  #serial: Promise<unknown> = Promise.resolve()
+  /** Join, drain, leave and updates of one node never overlap. */
+  readonly #turns = new Turns()
   #closing: Promise<void> | null = null
 
   constructor(
@@ -103,14 +105,14 @@ export class Member {
   }
 
   join(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       this.assertOpen()
       if (!this.isMember) await this.#joinWithView()
     })
   }
 
   drain(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const self = this.#incarnation('drain')
       this.#changed(await this.#lines.tables.drain(self), self)
       await this.#seeOwnChange()
@@ -118,14 +120,14 @@ export class Member {
   }
 
   leave(): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       this.assertOpen()
       await this.#leave(Math.min(this.#options.ttlMs, leavePatienceMs))
     })
   }
 
   updateMetadata(patch: Metadata): Promise<Node> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       this.assertOpen()
       const metadata = checkMetadata({ ...this.#metadata, ...checkMetadata(patch, 'patch') }, 'patch')
       if (this.#membership.at === 'idle' || this.#membership.at === 'left') {
@@ -221,7 +223,7 @@ export class Member {
       () => this.#lines.tables.abandonAll(new ClosedError('cluster discovery')),
       patienceMs,
     )
-    await this.#serial
+    await this.#turns.over
     timer.cancel()
     try {
       await this.#leave(patienceMs)
@@ -258,7 +260,7 @@ export class Member {
     selfDownChannel.publish({ cluster, ...self, cause })
     this.#happened([{ type: 'self-down', version: this.view.version, cause }])
     // Not awaited: this runs inside a beat, and stopping waits for beats.
-    void this.#inTurn(async () => {
+    void this.#turns.take(async () => {
       if (this.#membership.at !== 'evicted') return
       await this.#lines.stopBeating()
       if (cause === 'evicted' && rejoin) this.#rejoinIn(this.#random() * heartbeatMs)
@@ -271,7 +273,7 @@ export class Member {
     const { heartbeatMs, cluster, node } = this.#options
     this.#rejoinTimer = this.#clock.schedule(() => {
       this.#rejoinTimer = null
-      void this.#inTurn(async () => {
+      void this.#turns.take(async () => {
         if (this.#closing !== null || this.#membership.at !== 'evicted') return
         try {
           await this.#join()
@@ -308,29 +310,12 @@ export class Member {
   /** @throws {ClosedError}, {NodeEvictedError}, {ConfigurationError} unless this process is a member */
   #incarnation(what: string): Incarnation {
     this.assertOpen()
-    const membership = this.#membership
-    if (membership.at === 'member') return { id: membership.node.id, incarnation: membership.node.incarnation }
-    if (membership.at === 'evicted') {
-      throw new NodeEvictedError(
-        `${what}: node ${JSON.stringify(membership.node.id)} of cluster ${JSON.stringify(this.#options.cluster)} was ${
-          membership.cause === 'replaced'
-            ? 'replaced by another process with its id; give each process its own'
-            : 'let go by the others; wait until it has rejoined'
-        }, or join() again`,
-      )
-    }
-    throw new ConfigurationError(`${what}: expected a member; got a node that has not joined; call join() first`)
+    const { id, incarnation } = memberWhoAsks(this.#membership, this.#options.cluster, what)
+    return { id, incarnation }
   }
 
   #step(step: MembershipStep): Membership {
     this.#membership = nextMembership(this.#membership, step)
     return this.#membership
-  }
-
-  /** One after the other: join, drain, leave and updates of one node never overlap. */
-  #inTurn<T>(fn: () => Promise<T>): Promise<T> {
-    const result = this.#serial.then(fn)
-    this.#serial = result.catch(() => {})
-    return result
   }
 }

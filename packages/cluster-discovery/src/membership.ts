@@ -1,3 +1,4 @@
+import { ConfigurationError, NodeEvictedError } from '@x/lock-core'
 import type { Node } from './node.ts'
 
 /** Why a node is not a member any more although it did not leave. */
@@ -96,6 +97,25 @@ export function selfAt(current: Membership, now: number, self: Node): Node {
     case 'closed':
       return current.node ?? self
   }
+}
+
+/**
+ * The member that asks for something.
+ * @param what it asks for, for the message
+ * @throws {NodeEvictedError}, {ConfigurationError} when it is none
+ */
+export function memberWhoAsks(current: Membership, cluster: string, what: string): Node {
+  if (current.at === 'member') return current.node
+  if (current.at === 'evicted') {
+    throw new NodeEvictedError(
+      `${what}: node ${JSON.stringify(current.node.id)} of cluster ${JSON.stringify(cluster)} was ${
+        current.cause === 'replaced'
+          ? 'replaced by another process with its id; give each process its own'
+          : 'let go by the others; wait until it has rejoined'
+      }, or join() again`,
+    )
+  }
+  throw new ConfigurationError(`${what}: expected a member; got a node that has not joined; call join() first`)
 }
 
 function isIn(current: Membership, incarnation?: bigint): current is Extract<Membership, { at: 'member' | 'leaving' }> {

@@ -45,4 +45,6 @@ export interface NodeRecord {
   /** Of a node that is down. */
   readonly cause: DownCause | null
   readonly previous: { readonly incarnation: bigint; readonly end: 'left' | DownCause } | null
+  /** Version up to which earlier incarnations may have died; one that was a member later has left. 0: none has died. */
+  readonly lastDeath: bigint
 }

@@ -9,7 +9,7 @@ const bigint = z
   .transform(BigInt)
 const downCause = z.enum(['ttl', 'crash', 'replaced'])
 
-/** A node as `record()` in statements.ts writes it. */
+/** A node as `record()` in sql-fragments.ts writes it. */
 const recordSchema = z
   .tuple([
     z.string(),
@@ -23,9 +23,23 @@ const recordSchema = z
     z.number(),
     bigint.nullable(),
     z.union([z.literal('left'), downCause]).nullable(),
+    bigint,
   ])
   .transform(
-    ([id, incarnation, name, address, metadata, state, cause, version, joinedAt, formerly, end]): NodeRecord => ({
+    ([
+      id,
+      incarnation,
+      name,
+      address,
+      metadata,
+      state,
+      cause,
+      version,
+      joinedAt,
+      formerly,
+      end,
+      lastDeath,
+    ]): NodeRecord => ({
       node: Object.freeze({
         id,
         incarnation,
@@ -38,6 +52,7 @@ const recordSchema = z
       }),
       cause,
       previous: formerly === null || end === null ? null : { incarnation: formerly, end },
+      lastDeath,
     }),
   )
 
@@ -57,11 +72,11 @@ export function parseAnnouncement(payload: string): Announcement | null {
 
 export const parseRecord = (answer: string): NodeRecord => recordSchema.parse(JSON.parse(answer))
 
-const readingSchema = z.tuple([bigint, z.boolean(), z.array(recordSchema)])
+const readingSchema = z.tuple([bigint, z.boolean(), z.array(recordSchema), bigint])
 
 export const parseReading = (answer: string): Reading => {
-  const [version, full, records] = readingSchema.parse(JSON.parse(answer))
-  return { version, scope: full ? 'full' : 'delta', records }
+  const [version, full, records, prunedDeath] = readingSchema.parse(JSON.parse(answer))
+  return full ? { version, scope: 'full', records, prunedDeath } : { version, scope: 'delta', records }
 }
 
 /** Who sweeps, as of a beat. */

@@ -1,5 +1,5 @@
 import { lockId } from '@x/lock-core'
-import { channelName, quoteIdentifier, type Runner, type StatementOptions } from '@x/pg-session'
+import { channelName, quoteIdentifier, type Runner, type Statement, type StatementOptions } from '@x/pg-session'
 import type { Metadata, NodeRecord } from './node.ts'
 import {
   type BeatAnswer,
@@ -15,7 +15,7 @@ import {
   type SweeperLook,
 } from './record.ts'
 import { checkTables } from './schema.ts'
-import { type ClusterStatements, clusterStatements, type Statement } from './statements.ts'
+import { type ClusterStatements, clusterStatements } from './statements.ts'
 import type { Reading } from './view.ts'
 
 /** A read of a large cluster may take longer than the ttl of an impatient one. */

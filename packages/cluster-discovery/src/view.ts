@@ -2,13 +2,20 @@ import type { ClusterEvent } from './cluster-event.ts'
 import { type DownCause, isMember, type Node, type NodeRecord } from './node.ts'
 
 /** What was read of a cluster in one snapshot. */
-export interface Reading {
+export type Reading = {
   /** The cluster's version in that snapshot. */
   readonly version: bigint
-  /** `full`: every member there is. `delta`: every record that changed after the version the reader knew. */
-  readonly scope: 'full' | 'delta'
   readonly records: readonly NodeRecord[]
-}
+} & (
+  | {
+      /** Every member there is. */
+      readonly scope: 'full'
+      /** Version of the newest death that is forgotten: whoever is missing and was a member later has left. */
+      readonly prunedDeath: bigint
+    }
+  /** Every record that changed after the version the reader knew. */
+  | { readonly scope: 'delta' }
+)
 
 /** How many of those who have gone a view remembers, newest first. */
 const rememberedTombstones = 1_000
@@ -53,23 +60,25 @@ export class View {
    * @returns what happened, in version order
    */
   apply(reading: Reading): ClusterEvent[] {
-    const full = reading.scope === 'full'
-    if (!full && reading.version <= this.#version) return []
+    if (reading.scope === 'delta' && reading.version <= this.#version) return []
     const events: ClusterEvent[] = []
-    for (const record of [...reading.records].sort(byVersion)) this.#fold(record, events)
-    if (full) this.#dropUnlisted(reading, events)
+    // A version that goes back is a failover's: what happened after ours is another history.
+    const since = this.#version <= reading.version ? this.#version : -1n
+    for (const record of [...reading.records].sort(byVersion)) this.#fold(record, since, events)
+    if (reading.scope === 'full') this.#dropUnlisted(reading, since, events)
     this.#version = reading.version
     if (events.length > 0) this.#sorted = null
     return events
   }
 
-  #fold(record: NodeRecord, events: ClusterEvent[]): void {
+  /** @param since the version at which we knew everything; each member we know was one then */
+  #fold(record: NodeRecord, since: bigint, events: ClusterEvent[]): void {
     const { node } = record
     const { version } = node
     const known = this.#members.get(node.id)
     if (known !== undefined && known.version === version && known.incarnation === node.incarnation) return
     if (known !== undefined && known.incarnation !== node.incarnation) {
-      events.push(endOf(known, version, previousEnd(known, record)))
+      events.push(endOf(known, version, previousEnd(known, record, since)))
       this.#members.delete(node.id)
     }
     const current = this.#members.get(node.id)
@@ -88,12 +97,13 @@ export class View {
   }
 
   /** A full reading without a member we know, and without its tombstone: it went so long ago that the tombstone is gone. */
-  #dropUnlisted(reading: Reading, events: ClusterEvent[]): void {
+  #dropUnlisted(reading: Extract<Reading, { scope: 'full' }>, since: bigint, events: ClusterEvent[]): void {
     const listed = new Set(reading.records.map((record) => record.node.id))
+    const nobodyDied = reading.prunedDeath <= since
     for (const known of this.members()) {
       if (listed.has(known.id) || !this.#members.has(known.id)) continue
       this.#members.delete(known.id)
-      const end = known.state === 'leaving' ? 'left' : 'ttl'
+      const end = nobodyDied || known.state === 'leaving' ? 'left' : 'ttl'
       events.push(endOf(known, reading.version, end))
     }
   }
@@ -110,8 +120,9 @@ export class View {
 }
 
 /** How the incarnation we knew ended, when the record is already about a later one. */
-function previousEnd(known: Node, record: NodeRecord): 'left' | DownCause {
-  return record.previous?.incarnation === known.incarnation ? record.previous.end : 'replaced'
+function previousEnd(known: Node, { previous, lastDeath }: NodeRecord, since: bigint): 'left' | DownCause {
+  if (previous?.incarnation === known.incarnation) return previous.end
+  return lastDeath <= since ? 'left' : 'replaced'
 }
 
 function endOf(node: Node, version: bigint, end: 'left' | DownCause): ClusterEvent {

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { eventually, findProgram, pgbouncer } from '@x/testkit'
-import { useDatabase } from '@x/testkit/vitest'
+import { eventually, pgbouncer } from '@x/testkit'
+import { describeWith, useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
 import type { ClusterDiscovery, ClusterEvent } from '../../src/index.ts'
+import { clusterStatements } from '../../src/statements.ts'
 import { idsOf, useClusters } from '../clusters.ts'
 import { clusterTables } from '../database.ts'
 import { fold } from '../fold.ts'
@@ -19,7 +20,14 @@ const record = (discovery: ClusterDiscovery): ClusterEvent[] => {
 }
 
 describe('a reader that was away', () => {
-  it('takes the full view when the tombstones it missed are pruned', async () => {
+  /** As the sweeper does when tombstones are old. */
+  const prune = (cluster: string) =>
+    clusters.pool.query({ text: clusterStatements('"coordination"', 'test').prune.text, values: [cluster, 0, 0] })
+
+  it.each([
+    ['of a leave as just that, when nobody has died', false, 'leave'],
+    ['of a death, when the node may have died', true, 'down'],
+  ])('takes the full view when the tombstones it missed are pruned, and learns %s', async (_, isReplaced, end) => {
     const cluster = randomUUID()
     const itsPool = database.pool({ max: 1 })
     const reader = create(cluster, 'reader', { pool: itsPool })
@@ -29,17 +37,18 @@ describe('a reader that was away', () => {
     await gone.join()
     await eventually(() => idsOf(reader).length === 2)
     const connection = await itsPool.connect()
-    await gone.leave()
-    await clusters.pool.query(`DELETE FROM coordination.nodes WHERE cluster = $1 AND id = 'gone'`, [cluster])
-    await clusters.pool.query(`UPDATE coordination.cluster SET pruned_version = version WHERE name = $1`, [cluster])
+    const last = isReplaced ? create(cluster, 'gone') : gone
+    if (isReplaced) await last.join()
+    await last.leave()
+    expect((await prune(cluster)).rows).toEqual([{ answer: '1' }])
     await create(cluster, 'new').join()
     connection.release()
     await eventually(() => idsOf(reader).join() === 'new,reader')
     await eventually(() => expect(fold([], events)).toEqual(reader.nodes()) ?? true)
-    expect(events.map((event) => event.type)).toEqual(['snapshot', 'join', 'join', 'down'])
+    expect(events.map((event) => event.type)).toEqual(['snapshot', 'join', 'join', end])
   })
 
-  it('learns of a leave and a join in between as just that', async () => {
+  it('learns of leaves and joins in between as just that, however many', async () => {
     const cluster = randomUUID()
     const itsPool = database.pool({ max: 1 })
     const reader = create(cluster, 'reader', { pool: itsPool })
@@ -49,8 +58,10 @@ describe('a reader that was away', () => {
     await restarted.join()
     await eventually(() => idsOf(reader).length === 2)
     const connection = await itsPool.connect()
-    await restarted.leave()
-    await restarted.join()
+    for (let restart = 1; restart <= 3; restart += 1) {
+      await restarted.leave()
+      await restarted.join()
+    }
     connection.release()
     await eventually(() => events.length === 4)
     expect(events.map((event) => event.type)).toEqual(['snapshot', 'join', 'leave', 'join'])
@@ -88,7 +99,7 @@ describe('a rolling restart of twenty nodes', () => {
   })
 })
 
-describe.skipIf(findProgram('pgbouncer') === null)('behind a transaction pooler', () => {
+describeWith('pgbouncer', 'behind a transaction pooler', () => {
   it('beats through it, says that it cannot listen there, and still sees changes with its beats', async () => {
     await using pooler = await pgbouncer({ url: database.url, mode: 'transaction', poolSize: 2 })
     const url = pooler.url(database.url)
@@ -108,7 +119,7 @@ describe.skipIf(findProgram('pgbouncer') === null)('behind a transaction pooler'
     expect(warnings).toContain('this node cannot listen here; it will see changes with its next beat')
     const direct = create(cluster, 'direct', { pool: poolThrough, listen: undefined, connectionString: database.url })
     await direct.join()
-    expect(direct.capabilities).toEqual({ listen: true, crashDetection: true })
+    await eventually(() => direct.capabilities.listen && direct.capabilities.crashDetection)
     await eventually(() => nodes.every((node) => idsOf(node).length === 4))
     await clusters.closeAll()
     await poolThrough.end()
@@ -134,7 +145,7 @@ describe('privileges', () => {
       await expect(node.join()).rejects.toMatchObject({ code: 'PRIVILEGE' })
       await clusters.pool.query(grants.replaceAll('runtime', role))
       await node.join()
-      expect(node.capabilities).toEqual({ listen: true, crashDetection: true })
+      await eventually(() => node.capabilities.listen && node.capabilities.crashDetection)
       await node.drain()
       await node.close()
       await itsPool.end()

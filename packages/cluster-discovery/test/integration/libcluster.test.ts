@@ -113,7 +113,7 @@ describe('among plain nodes', () => {
   it('reconnects, and blames nobody for the silence meanwhile', async () => {
     await using proxy = await tcpProxy(database.url)
     // Long enough that a pause of this process, in which both nodes live, is no silence of three intervals.
-    const intervalMs = 700
+    const intervalMs = 500
     const ours = create('ours@host', {
       connectionString: proxy.url(database.url),
       heartbeatIntervalMs: intervalMs,

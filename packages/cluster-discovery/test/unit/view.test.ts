@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ClusterEvent } from '../../src/cluster-event.ts'
 import { type DownCause, isMember, type Node, type NodeRecord, type NodeState } from '../../src/node.ts'
-import { View } from '../../src/view.ts'
+import { type Reading, View } from '../../src/view.ts'
 import { fold } from '../fold.ts'
 
 const node = (id: string, incarnation: number, version: number, state: NodeState = 'up'): Node => ({
@@ -15,10 +15,22 @@ const node = (id: string, incarnation: number, version: number, state: NodeState
   joinedAt: new Date(0),
   version: BigInt(version),
 })
-const record = (of: Node, cause: DownCause | null = null, previous: NodeRecord['previous'] = null): NodeRecord => ({
-  node: of,
-  cause,
-  previous,
+const record = (
+  of: Node,
+  cause: DownCause | null = null,
+  previous: NodeRecord['previous'] = null,
+  lastDeath = 0n,
+): NodeRecord => ({ node: of, cause, previous, lastDeath })
+const full = (version: number, records: readonly NodeRecord[], prunedDeath = 0n): Reading => ({
+  version: BigInt(version),
+  scope: 'full',
+  records,
+  prunedDeath,
+})
+const delta = (version: number, records: readonly NodeRecord[]): Reading => ({
+  version: BigInt(version),
+  scope: 'delta',
+  records,
 })
 const described = (events: readonly ClusterEvent[]): string[] =>
   events.map((event) => ('node' in event ? `${event.type} ${event.node.id}/${event.node.incarnation}` : event.type))
@@ -26,13 +38,11 @@ const described = (events: readonly ClusterEvent[]): string[] =>
 describe('a view', () => {
   it('tells joins, updates, leaves and deaths, in version order', () => {
     const view = new View()
-    view.apply({ version: 2n, scope: 'full', records: [record(node('b', 2, 2)), record(node('a', 1, 1))] })
+    view.apply(full(2, [record(node('b', 2, 2)), record(node('a', 1, 1))]))
     expect(view.members().map((each) => each.id)).toEqual(['a', 'b'])
-    const events = view.apply({
-      version: 5n,
-      scope: 'delta',
-      records: [record(node('c', 5, 5)), record(node('b', 2, 4, 'left')), record(node('a', 1, 3, 'down'), 'crash')],
-    })
+    const events = view.apply(
+      delta(5, [record(node('c', 5, 5)), record(node('b', 2, 4, 'left')), record(node('a', 1, 3, 'down'), 'crash')]),
+    )
     expect(events).toMatchObject([
       { type: 'down', version: 3n, cause: 'crash', node: { id: 'a', state: 'down' } },
       { type: 'leave', version: 4n, node: { id: 'b', state: 'left' } },
@@ -43,50 +53,69 @@ describe('a view', () => {
 
   it('delivers a changed incarnation as the end of the old one and a join', () => {
     const view = new View()
-    view.apply({ version: 1n, scope: 'full', records: [record(node('a', 1, 1))] })
-    const replaced = view.apply({ version: 2n, scope: 'delta', records: [record(node('a', 2, 2))] })
+    view.apply(full(1, [record(node('a', 1, 1))]))
+    const previous = { incarnation: 1n, end: 'replaced' } as const
+    const replaced = view.apply(delta(2, [record(node('a', 2, 2), null, previous, 2n)]))
     expect(described(replaced)).toEqual(['down a/1', 'join a/2'])
     expect(replaced[0]).toMatchObject({ cause: 'replaced' })
   })
 
   it('knows that the old incarnation left in good order when only the new one is seen', () => {
     const view = new View()
-    view.apply({ version: 1n, scope: 'full', records: [record(node('a', 1, 1))] })
+    view.apply(full(1, [record(node('a', 1, 1))]))
     const previous = { incarnation: 1n, end: 'left' } as const
-    const events = view.apply({ version: 3n, scope: 'delta', records: [record(node('a', 3, 3), null, previous)] })
+    const events = view.apply(delta(3, [record(node('a', 3, 3), null, previous)]))
     expect(described(events)).toEqual(['leave a/1', 'join a/3'])
   })
 
   it('says nothing of a node that came and went unseen', () => {
     const view = new View()
-    view.apply({ version: 1n, scope: 'full', records: [] })
-    expect(view.apply({ version: 3n, scope: 'delta', records: [record(node('a', 2, 3, 'left'))] })).toEqual([])
+    view.apply(full(1, []))
+    expect(view.apply(delta(3, [record(node('a', 2, 3, 'left'))]))).toEqual([])
   })
 
   it('ignores what it knows already', () => {
     const view = new View()
-    view.apply({ version: 2n, scope: 'full', records: [record(node('a', 1, 2))] })
-    expect(view.apply({ version: 2n, scope: 'delta', records: [record(node('a', 1, 2))] })).toEqual([])
+    view.apply(full(2, [record(node('a', 1, 2))]))
+    expect(view.apply(delta(2, [record(node('a', 1, 2))]))).toEqual([])
     expect(view.version).toBe(2n)
   })
 
   it('takes a full reading as the truth even when its version is lower, as after a failover', () => {
     const view = new View()
-    view.apply({ version: 9n, scope: 'full', records: [record(node('a', 1, 1)), record(node('b', 9, 9))] })
-    const events = view.apply({
-      version: 8n,
-      scope: 'full',
-      records: [record(node('a', 1, 1)), record(node('c', 8, 8))],
-    })
+    view.apply(full(9, [record(node('a', 1, 1)), record(node('b', 9, 9))]))
+    const events = view.apply(full(8, [record(node('a', 1, 1)), record(node('c', 8, 8))]))
     expect(described(events)).toEqual(['join c/8', 'down b/9'])
     expect(view.version).toBe(8n)
   })
 
-  it('lets a member go whose tombstone was pruned while the reader was away', () => {
+  it.each([
+    ['left, when no death is forgotten that came after', 2n, 'leave a/1'],
+    ['died, when it may have', 3n, 'down a/1'],
+  ])('says of a member whose tombstone was pruned while the reader was away that it %s', (_, prunedDeath, said) => {
     const view = new View()
-    view.apply({ version: 2n, scope: 'full', records: [record(node('a', 1, 1)), record(node('b', 2, 2))] })
-    const events = view.apply({ version: 7n, scope: 'full', records: [record(node('b', 2, 2))] })
-    expect(described(events)).toEqual(['down a/1'])
+    view.apply(full(2, [record(node('a', 1, 1)), record(node('b', 2, 2))]))
+    expect(described(view.apply(full(7, [record(node('b', 2, 2))], prunedDeath)))).toEqual([said])
+  })
+
+  it.each([
+    ['left, when none of its lives has died since', 1n, 'leave a/1'],
+    ['died, when one of them has', 4n, 'down a/1'],
+  ])('says of a life that was followed by several that it %s', (_, lastDeath, said) => {
+    const view = new View()
+    view.apply(full(1, [record(node('a', 1, 1))]))
+    const previous = { incarnation: 5n, end: 'left' } as const
+    expect(described(view.apply(delta(7, [record(node('a', 7, 7), null, previous, lastDeath)])))).toEqual([
+      said,
+      'join a/7',
+    ])
+  })
+
+  it('believes in no leave that it has not seen after a failover that lost versions', () => {
+    const view = new View()
+    view.apply(full(9, [record(node('a', 1, 1)), record(node('b', 9, 9))]))
+    const events = view.apply(full(8, [record(node('b', 8, 8))]))
+    expect(described(events)).toEqual(['down b/9', 'join b/8', 'down a/1'])
   })
 })
 
@@ -95,20 +124,28 @@ type Step =
   | { readonly kind: 'read' }
 const steps = fc.array(
   fc.oneof(
-    fc.record({
-      kind: fc.constantFrom('join', 'update', 'leave', 'down', 'prune'),
-      id: fc.constantFrom('a', 'b', 'c', 'd'),
-    }),
-    fc.constant({ kind: 'read' } as const),
+    {
+      // So much happens between two readings that most lives and tombstones are missed.
+      weight: 6,
+      arbitrary: fc.record({
+        kind: fc.constantFrom('join', 'update', 'leave', 'down', 'prune'),
+        id: fc.constantFrom('a', 'b', 'c', 'd'),
+      }),
+    },
+    { weight: 1, arbitrary: fc.constant({ kind: 'read' } as const) },
   ),
-  { maxLength: 60 },
+  { maxLength: 60, size: 'max' },
 )
 
-/** The tables, in a few lines. */
+/** The tables, in a few lines, and how each life of each node ended. */
 class Tables {
   version = 0n
   pruned = 0n
+  prunedDeath = 0n
+  /** The newest death of each id. */
+  readonly deaths = new Map<string, bigint>()
   readonly rows = new Map<string, NodeRecord>()
+  readonly ends = new Map<bigint, 'left' | 'died'>()
 
   do(step: Step): void {
     if (step.kind === 'read') return
@@ -118,6 +155,8 @@ class Tables {
       if (row === undefined || member) return
       this.rows.delete(step.id)
       if (row.node.version > this.pruned) this.pruned = row.node.version
+      const death = row.node.state === 'down' ? row.node.version : row.lastDeath
+      if (death > this.prunedDeath) this.prunedDeath = death
       return
     }
     if (step.kind !== 'join' && !member) return
@@ -127,20 +166,22 @@ class Tables {
     if (step.kind === 'join') {
       const end = member ? 'replaced' : row?.node.state === 'left' ? 'left' : (row?.cause ?? 'ttl')
       const previous = row === undefined ? null : ({ incarnation: row.node.incarnation, end } as const)
-      this.rows.set(step.id, record(node(step.id, version, version), null, previous))
+      if (member) this.#ended(row.node, 'died')
+      const lastDeath = row === undefined ? this.prunedDeath : end === 'left' ? row.lastDeath : this.#deathOf(row)
+      this.rows.set(step.id, record(node(step.id, version, version), null, previous, lastDeath))
     } else {
       const state = step.kind === 'update' ? 'leaving' : step.kind === 'leave' ? 'left' : 'down'
-      this.rows.set(
-        step.id,
-        record(node(step.id, incarnation, version, state), state === 'down' ? 'ttl' : null, row?.previous),
-      )
+      if (row !== undefined && state !== 'leaving') this.#ended(row.node, state === 'left' ? 'left' : 'died')
+      const cause = state === 'down' ? 'ttl' : null
+      this.rows.set(step.id, record(node(step.id, incarnation, version, state), cause, row?.previous, row?.lastDeath))
     }
   }
 
-  read(known: bigint): Parameters<View['apply']>[0] {
-    const full = known < this.pruned || known > this.version
-    const records = [...this.rows.values()].filter((each) => full || each.node.version > known)
-    return { version: this.version, scope: full ? 'full' : 'delta', records }
+  read(known: bigint): Reading {
+    const { version, prunedDeath } = this
+    const all = known < this.pruned || known > version
+    const records = [...this.rows.values()].filter((each) => all || each.node.version > known)
+    return all ? { version, scope: 'full', records, prunedDeath } : { version, scope: 'delta', records }
   }
 
   members(): unknown {
@@ -148,6 +189,15 @@ class Tables {
       .map((each) => each.node)
       .filter((each) => isMember(each.state))
       .sort((a, b) => Number(a.incarnation - b.incarnation))
+  }
+
+  #ended({ id, incarnation }: Node, end: 'left' | 'died'): void {
+    this.ends.set(incarnation, end)
+    if (end === 'died') this.deaths.set(id, this.version)
+  }
+
+  #deathOf({ node: { state, version } }: NodeRecord): bigint {
+    return state === 'down' ? version : this.version
   }
 }
 
@@ -162,10 +212,20 @@ describe('whatever happens between readings', () => {
         for (const step of [...history, { kind: 'read' } as const]) {
           tables.do(step)
           if (step.kind !== 'read') continue
-          const events = view.apply(tables.read(view.version))
+          const known = view.version
+          const drained = new Set(folded.filter(({ state }) => state === 'leaving').map(({ id }) => id))
+          const events = view.apply(tables.read(known))
           for (const event of events) {
             expect(event.version).toBeGreaterThanOrEqual(last)
             last = event.version
+            // A leave is one, but for who was seen to drain; and there is no talk of death where none can have been missed.
+            if (event.type === 'leave' && !drained.has(event.node.id)) {
+              expect(tables.ends.get(event.node.incarnation)).toBe('left')
+            }
+            if (event.type === 'down') {
+              const ofIt = tables.deaths.get(event.node.id) ?? 0n
+              expect(ofIt > known || tables.prunedDeath > known).toBe(true)
+            }
           }
           folded = fold(folded, events)
           expect(view.members()).toEqual(tables.members())

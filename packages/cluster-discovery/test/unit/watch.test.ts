@@ -28,8 +28,10 @@ const make = (maxQueue = 1_000, signal?: AbortSignal) => {
   let version = 0n
   const join = (id: string): void => {
     version += 1n
-    const scope = view.version < 0n ? 'full' : 'delta'
-    const events = view.apply({ version, scope, records: [{ node: node(id, version), cause: null, previous: null }] })
+    const records = [{ node: node(id, version), cause: null, previous: null, lastDeath: 0n }]
+    const events = view.apply(
+      view.version < 0n ? { version, scope: 'full', records, prunedDeath: 0n } : { version, scope: 'delta', records },
+    )
     watch.push(events)
   }
   return { view, watch, join, ended }
