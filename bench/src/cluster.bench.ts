@@ -87,7 +87,8 @@ const churning = (nodes: number, listen: boolean, times: number): Contender =>
     await using hosts = await startHosts('ours', { url, cluster: randomUUID(), nodes, listen })
     const pool = new Pool({ connectionString: url, max: 2 })
     hosts.record()
-    await delay(2 * heartbeatMs)
+    // A thousand that have just started read rarely for a while, because each read took long.
+    await delay(2 * ttlMs)
     const samples: number[] = []
     for (let time = 0; time < times; time += 1) {
       const id = `guest-${time}`
