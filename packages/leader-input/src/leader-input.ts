@@ -14,7 +14,7 @@ import { parkStatements } from './handling/statements.ts'
 import type { HealthRecord, InputHealth } from './health.ts'
 import { type Lag, lagStatement, readLag } from './lag.ts'
 import { lead } from './lead.ts'
-import { takeEpoch } from './leadership.ts'
+import { Outranked, takeEpoch } from './leadership.ts'
 import { rebase } from './log/rebase.ts'
 import { type SeekPosition, seekCursor } from './log/seek.ts'
 import { logStatements } from './log/statements.ts'
@@ -103,6 +103,8 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
   const closing = new AbortController()
   let running: Promise<void> | null = null
   let paused = false
+  /** Above the token of a lock of ours, and there before any that comes. */
+  let foreignEpoch: bigint | null = null
 
   const assertOpen = (): void => {
     if (closing.signal.aborted) throw new ClosedError('leader input')
@@ -141,6 +143,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
         name: options.name,
         lock,
         durableTokens,
+        foreignEpoch,
         logger: options.logger,
       })
       term = new Term(parts, lock, connection, stored, termSignal)
@@ -149,6 +152,7 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
       options.logger?.info({ input: options.name, epoch: stored.epoch.toString() }, 'leading')
       await lead(term, parts.wakeUp)
     } catch (error) {
+      if (error instanceof Outranked) foreignEpoch = error.epoch
       // What fails because the time is over is not a failure.
       if (!termSignal.aborted) throw error
     } finally {

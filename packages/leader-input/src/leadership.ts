@@ -7,39 +7,54 @@ import type { LogStatements } from './log/statements.ts'
 /** How long the cursor's row may be held by somebody who should not hold it any more. */
 const patienceMs = 100
 
+/** A leader was here whose epoch is not below this lock's token. */
+export class Outranked extends FencedError {
+  /** The epoch that was met. */
+  readonly epoch: bigint
+
+  constructor(name: string, token: bigint, epoch: bigint) {
+    super(
+      `input ${name}: expected an epoch below this lock's token ${token}, got ${epoch}: a later leader was here; campaigning again`,
+    )
+    this.epoch = epoch
+  }
+}
+
+interface Claim {
+  readonly name: string
+  readonly lock: Lock
+  readonly durableTokens: boolean
+  /**
+   * An epoch that was there before this lock was granted. When the token is not above it either, it was not taken from
+   * tokens of this sequence (another kind of locker led before, or the locks were restored), and nothing follows from the two.
+   */
+  readonly foreignEpoch: bigint | null
+  readonly logger: Logger | undefined
+}
+
 /**
  * Makes the holder of the lock the leader: takes the epoch in the cursor's row, after which no earlier leader can commit.
  *
  * A predecessor that was stopped inside its transaction still holds that row, and no timeout of the server frees it:
  * stopped while it receives, its backend is busy writing to the client. Whoever holds the row is ended.
  *
- * @throws {FencedError} when a later leader was here already
+ * @throws {Outranked} when a later leader was here already
  * @throws {ConfigurationError} when the input is not installed
  */
 export async function takeEpoch(
   connection: Connection,
   statements: LogStatements,
-  options: {
-    readonly name: string
-    readonly lock: Lock
-    readonly durableTokens: boolean
-    readonly logger: Logger | undefined
-  },
+  claim: Claim,
 ): Promise<StoredCursor> {
-  const { name, lock, logger } = options
-  const token = options.durableTokens ? lock.fencingToken : null
+  const { name, lock, logger } = claim
   for (;;) {
     await connection.run(`BEGIN; SET LOCAL lock_timeout = ${patienceMs}`)
     try {
-      const [row] =
-        token === null
-          ? await connection.rows(statements.claimNext, [name])
-          : await connection.rows(statements.claimByToken, [name, token.toString()])
+      const cursor = await moveEpoch(connection, statements, claim)
       // Slept in between? Then somebody else may lead by right, and must not be fenced.
       lock.assertHeld()
-      if (row === undefined) return await refuse(connection, statements, name, token)
       await connection.run('COMMIT')
-      return parseCursor(row)
+      return cursor
     } catch (error) {
       await connection.run('ROLLBACK')
       if (sqlStateOf(error) !== '55P03') throw error
@@ -52,17 +67,23 @@ export async function takeEpoch(
   }
 }
 
-async function refuse(
+/** To the token where tokens count, else to the next. */
+async function moveEpoch(
   connection: Connection,
   statements: LogStatements,
-  name: string,
-  token: bigint | null,
-): Promise<never> {
-  const [row] = await connection.rows(statements.readCursor, [name])
+  { name, lock, durableTokens, foreignEpoch }: Claim,
+): Promise<StoredCursor> {
+  const token = durableTokens ? lock.fencingToken : null
+  if (token !== null) {
+    const [row] = await connection.rows(statements.claimByToken, [name, token.toString()])
+    if (row !== undefined) return parseCursor(row)
+  }
+  const [row] = await connection.rows(statements.claimNext, [name])
   if (row === undefined) throw notInstalled(name)
-  throw new FencedError(
-    `input ${name}: expected an epoch below this lock's token ${token}, got ${row[0]}: a later leader was here; campaigning again`,
-  )
+  const cursor = parseCursor(row)
+  const met = cursor.epoch - 1n
+  if (token !== null && met !== foreignEpoch) throw new Outranked(name, token, met)
+  return cursor
 }
 
 export function notInstalled(name: string): ConfigurationError {

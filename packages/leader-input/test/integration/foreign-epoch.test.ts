@@ -1,0 +1,27 @@
+import { createMemoryLocker } from '@x/lock-core/memory'
+import { createTableLocker } from '@x/lock-table'
+import { migrate as migrateLocks } from '@x/lock-table/migrations'
+import { eventually } from '@x/testkit'
+import { useDatabase } from '@x/testkit/vitest'
+import { expect, it } from 'vitest'
+import { collect, shopInput, shopTemplate } from '../support/shop.ts'
+
+const database = useDatabase({ template: shopTemplate })
+
+it('leads under a locker whose tokens begin below the epochs of the one before, and is fenced by none of its past', async () => {
+  const pool = database.pool()
+  await migrateLocks(pool)
+  await using before = shopInput(pool, { locker: createMemoryLocker() })
+  await before.install()
+  // As after a hundred terms under a locker without durable tokens.
+  await pool.query('UPDATE coordination.cursors SET epoch = (1::bigint << 62)')
+  await using locker = createTableLocker({ pool })
+  await using input = shopInput(pool, { locker })
+  for (const term of [1n, 2n]) {
+    const { events, stop } = collect(input)
+    await pool.query("INSERT INTO orders (customer, cents) VALUES ('a', 1)")
+    await eventually(() => events.length === 1)
+    expect(input.health().epoch).toBe((1n << 62n) + term)
+    await stop()
+  }
+})
