@@ -217,6 +217,8 @@ END $$;
 -- plan anew for the arrays of each call, which always looks cheaper to it and takes longer than all the rest.
 -- All get one ttl, or each its own where an array of them is given. It counts from before rows are waited for.
 -- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
+-- Answers with 'all', or else with the positions of those that were renewed, as the text of an array. They are read in a
+-- second look: what was renewed is locked, and what was over by the first look does not begin again.
 CREATE FUNCTION :"schema".lock_renew(
   keys text[], owners text[], tokens bigint[], ttls bigint[], ttl bigint, exact boolean
 )
@@ -225,25 +227,28 @@ SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+  now    timestamptz := clock_timestamp();
+  number bigint;
 BEGIN
-  RETURN QUERY
-  -- renew
-  WITH durable AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'on', true) AS setting, clock_timestamp() AS now
-  ),
-  renewed AS (
-    UPDATE locks AS l
-    SET expires_at = CASE
-      WHEN $6::boolean THEN durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond'
-      ELSE greatest(l.expires_at, durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond') END
-    FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
-      WITH ORDINALITY AS a (key, owner, token, ttl, position)
-    WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
-      AND l.is_acquired AND l.expires_at > clock_timestamp()
-    RETURNING a.position
-  )
-  SELECT array_agg(position)::text FROM renewed;
-  -- renewed
+  PERFORM set_config('synchronous_commit', 'on', true);
+  UPDATE locks AS l
+  SET expires_at = CASE
+    WHEN $6 THEN now + coalesce(a.ttl, $5) * interval '1 millisecond'
+    ELSE greatest(l.expires_at, now + coalesce(a.ttl, $5) * interval '1 millisecond') END
+  FROM unnest($1, $2, $3, $4) AS a (key, owner, token, ttl)
+  WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
+    AND l.is_acquired AND l.expires_at > clock_timestamp();
+  GET DIAGNOSTICS number = ROW_COUNT;
+  IF number = cardinality($1) THEN
+    RETURN QUERY SELECT 'all';
+  ELSE
+    RETURN QUERY
+    SELECT array_agg(a.position)::text
+    FROM unnest($1, $2, $3) WITH ORDINALITY AS a (key, owner, token, position)
+    JOIN locks l ON l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
+    WHERE l.is_acquired AND l.expires_at > clock_timestamp();
+  END IF;
 END $$;
 
 -- The same for shared holders, whose row in locks is locked first: it is what exclusive grants look at.

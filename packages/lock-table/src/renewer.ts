@@ -173,7 +173,9 @@ export class Renewer {
       },
     )
     const renewed = new Uint8Array(leases.length)
-    for (const position of plainElements(rows[0]?.[0])) renewed[Number(position) - 1] = 1
+    const answer = rows[0]?.[0]
+    if (answer === 'all') return renewed.fill(1)
+    for (const position of plainElements(answer)) renewed[Number(position) - 1] = 1
     return renewed
   }
 }

@@ -23,7 +23,6 @@ const within = (begin: string, end: string): string =>
 
 describe('the functions of the migration run the text that runs where there are no functions', () => {
   it.each([
-    ['renew', 'renewed', statements.renew],
     ['renew shares', 'renewed shares', statements.renewShares],
     ['serve', 'served', statements.handOff],
   ] as const)('%s', (begin, end, statement) => {
