@@ -18,6 +18,8 @@ export interface Connection {
   /** Whether the connection is known to be gone. */
   readonly isBroken: boolean
   readonly isReleased: boolean
+  /** By the server's last answer no transaction is open. False where the driver does not tell (`pg` before 8.21). */
+  readonly isIdle: boolean
   /** Gives the client back, or ends it when it is broken or `destroy` says so. Idempotent. */
   release(destroy?: boolean): void
 }
@@ -135,6 +137,9 @@ export function connectionOver(client: PoolClient, shared: Shared): Connection {
     get isReleased() {
       return released
     },
+    get isIdle() {
+      return isIdle(client)
+    },
     release(destroy = false) {
       if (released) return
       released = true
@@ -156,6 +161,17 @@ const asSent = { getTypeParser: () => (text: string) => text }
 
 /** Known to be outside of a transaction. */
 function isIdle(client: PoolClient): boolean {
+  return transactionStatus(client) === 'I'
+}
+
+/** Known to be inside of one: of somebody who gave the client back too early. */
+export function isInTransaction(client: PoolClient): boolean {
+  const status = transactionStatus(client)
+  return status === 'T' || status === 'E'
+}
+
+/** As the server's last answer said; undefined where the driver does not tell. */
+function transactionStatus(client: PoolClient): unknown {
   const status: unknown = Reflect.get(client, 'getTransactionStatus')
-  return typeof status === 'function' && status.call(client) === 'I'
+  return typeof status === 'function' ? status.call(client) : undefined
 }

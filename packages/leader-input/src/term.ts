@@ -52,6 +52,7 @@ export class Term<DB> {
   #followed: ReadonlyMap<string, FollowedTable> = new Map()
   #tables: ReadonlyMap<string, CapturedTable> = new Map()
   #delivered = 0
+  #isOver = false
   readonly #triggers: Readonly<Record<Exclude<Operation, 'read'>, string>>
 
   constructor(parts: InputParts<DB>, lock: Lock, connection: Connection, stored: StoredCursor, signal: AbortSignal) {
@@ -90,7 +91,9 @@ export class Term<DB> {
   }
 
   get isOver(): boolean {
-    return this.signal.aborted || !this.#lock.isHeld()
+    // For good: what was left undone when it was seen is not taken up again.
+    this.#isOver ||= this.signal.aborted || !this.#lock.isHeld()
+    return this.#isOver
   }
 
   /** The lock is held, whether or not the caller wants to stop. */

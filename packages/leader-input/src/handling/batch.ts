@@ -1,10 +1,12 @@
+import { isDeepStrictEqual } from 'node:util'
 import { FencedError, HandlerError, type Lock } from '@x/lock-core'
+import { sqlStateOf } from '@x/pg-session'
 import type { KyselyPlugin } from 'kysely'
 import type { ChangeEvent } from '../change-event.ts'
 import type { Connection } from '../connections.ts'
 import type { FeedEvent } from '../event.ts'
 import { handlerTransaction } from '../handler-transaction.ts'
-import type { Cursor } from '../log/cursor.ts'
+import { type Cursor, parseCursor } from '../log/cursor.ts'
 import { moveValues } from '../log/reader.ts'
 import type { LogStatements } from '../log/statements.ts'
 import type { ChangeHandler, ResolvedOptions } from '../options.ts'
@@ -90,22 +92,61 @@ async function commit<DB>(context: BatchContext<DB>, work: BatchWork): Promise<b
     }
     for (const { event, reason } of work.parked) await park(context, event, reason)
     const wrote = work.events.length > 0 && (await runHandler(context, work))
-    if (work.unpark !== undefined) await connection.rows(context.parking.unpark, [work.unpark])
-    const [own] = wrote && !options.ownChanges ? await connection.rows(log.markOwn, [options.name]) : []
+    if (wrote && connection.isIdle && !(await hasMoved(context, work))) throw ended(work)
+    const own = await afterHandler(context, work, wrote)
     context.lock.assertHeld()
-    const tag = await connection.run('COMMIT')
-    // An error that the handler swallowed has aborted the transaction, and the server says so only here.
-    if (tag === 'ROLLBACK')
-      throw new HandlerFailure(
-        new HandlerError('a statement of the handler failed, and its error was not passed on', {
-          attempts: work.attempt,
-        }),
-      )
-    return own === undefined ? null : BigInt(String(own[0]))
+    if ((await connection.run('COMMIT')) === 'ROLLBACK') throw swallowed(work)
+    return own
   } catch (error) {
     await rollBack(connection, error)
     throw error
   }
+}
+
+/** What is left to be written once the handler has done its part; gives this transaction when it is one to be passed over. */
+async function afterHandler<DB>(
+  { connection, log, parking, options }: BatchContext<DB>,
+  work: BatchWork,
+  wrote: boolean,
+): Promise<bigint | null> {
+  try {
+    if (work.unpark !== undefined) await connection.rows(parking.unpark, [work.unpark])
+    const [own] = wrote && !options.ownChanges ? await connection.rows(log.markOwn, [options.name]) : []
+    return own === undefined ? null : BigInt(String(own[0]))
+  } catch (error) {
+    throw sqlStateOf(error) === '25P02' ? swallowed(work) : error
+  }
+}
+
+/**
+ * Whether the cursor stands where this batch moves it, once the handler has ended the transaction: after its COMMIT the
+ * batch is done, after its ROLLBACK nothing of it was, and this leader would run ahead of the cursor in the database.
+ */
+async function hasMoved<DB>(
+  { connection, log, options, epoch }: BatchContext<DB>,
+  { to }: BatchWork,
+): Promise<boolean> {
+  const [row] = await connection.rows(log.readCursor, [options.name])
+  if (row === undefined || to === null) return false
+  const stored = parseCursor(row)
+  return stored.epoch === epoch && isDeepStrictEqual(placeOf(stored), placeOf(to))
+}
+
+function placeOf({ prev, lo, pinned, ownXids, backfill, lineage }: Cursor): Cursor {
+  return { prev, lo, pinned, ownXids, backfill, lineage }
+}
+
+function ended({ attempt }: BatchWork): HandlerFailure {
+  const message =
+    'the handler rolled back the transaction of its batch; expected it to leave both ends to the input, and to take a savepoint'
+  return new HandlerFailure(new HandlerError(message, { attempts: attempt }))
+}
+
+/** An error that the handler kept to itself has aborted the transaction, and the server says so with what comes next. */
+function swallowed({ attempt }: BatchWork): HandlerFailure {
+  return new HandlerFailure(
+    new HandlerError('a statement of the handler failed, and its error was not passed on', { attempts: attempt }),
+  )
 }
 
 /** Without an answer to ROLLBACK the connection is what failed, whatever the handler made of it. */

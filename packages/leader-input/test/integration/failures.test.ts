@@ -1,3 +1,5 @@
+import type { Lock, Locker } from '@x/lock-core'
+import { createMemoryLocker } from '@x/lock-core/memory'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Pool } from 'pg'
@@ -78,6 +80,76 @@ it('does not take a batch for handled whose handler swallowed an error of a stat
   stop.abort()
   await running
   expect(calls).toBe(2)
+})
+
+it.each([
+  ['swallows an error of a statement', 'SELECT 1/0', 'its error was not passed on'],
+  ['rolls back', 'ROLLBACK', 'rolled back the transaction of its batch'],
+])('halts at an event whose handler %s, and loses nothing', async (_, statement, message) => {
+  await using input = shopInput(pool, { name: `ends${statement}${number}`, maxAttempts: 2, batchSize: 1 })
+  await input.install()
+  let broken = true
+  const stop = new AbortController()
+  const running = input.run(
+    async (events, { client }) => {
+      for (const { idempotencyKey, id, operation } of events) {
+        const values = [idempotencyKey, id, operation]
+        await client.query('INSERT INTO effects (key, id, operation) VALUES ($1, $2, $3)', values)
+      }
+      if (broken && events.some(({ id }) => id === '2')) await client.query(statement).catch(() => {})
+    },
+    { signal: stop.signal },
+  )
+  await insert(1, 2, 3)
+  await eventually(async () => input.health().status === 'halted' || (await input.lag()).events === 0)
+  expect(await effects()).toEqual(['create 1'])
+  expect(input.health()).toMatchObject({
+    epoch: 1n,
+    lastError: { code: 'HANDLER_FAILED', cause: { message: expect.stringContaining(message) } },
+  })
+  broken = false
+  await eventually(async () => (await effects()).length === 3)
+  expect(input.health()).toMatchObject({ status: 'leading', epoch: 1n })
+  stop.abort()
+  await running
+})
+
+it('takes a lock that said once that it is lost for lost, whatever it says next', async () => {
+  const locker = createMemoryLocker()
+  let isLost = false
+  const lockOnce = (lock: Lock): Lock =>
+    new Proxy(lock, {
+      get(target, name) {
+        if (name === 'isHeld' && isLost) {
+          isLost = false
+          return () => false
+        }
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  const acquire = locker.acquire.bind(locker)
+  Object.defineProperty(locker, 'acquire', {
+    value: async (...args: Parameters<Locker['acquire']>) => lockOnce(await acquire(...args)),
+  })
+  await using input = shopInput(pool, { name: `once${number}`, locker })
+  await input.install()
+  const epochs: bigint[] = []
+  const stop = new AbortController()
+  const running = input.run(
+    (_, { epoch }) => {
+      epochs.push(epoch)
+      if (epochs.length > 1) return
+      isLost = true
+      throw new Error('fails while the lock is gone')
+    },
+    { signal: stop.signal },
+  )
+  await insert(1)
+  await eventually(async () => (await input.lag()).events === 0)
+  stop.abort()
+  await running
+  expect(epochs).toEqual([1n, 2n])
 })
 
 it('halts at an event that always fails: keeps the lead and its place, and goes on when the cause is gone', async () => {
