@@ -69,6 +69,8 @@ export class Candidate implements LeaderElector {
   start(): void {
     if (this.#closed) throw new ClosedError('leader elector')
     if (this.#state.kind === 'campaigning' || this.#state.kind === 'leading') return
+    // The campaign that follows the stop was ordered already. A second one would leave the first without anybody to stop it.
+    if (this.#state.kind === 'stopping' && !this.#stop.signal.aborted) return
     const stop = new AbortController()
     this.#stop = stop
     // After a stop that is still under way: one loop at a time.

@@ -311,6 +311,22 @@ describe('a leader elector', () => {
     expect(heard).toEqual(['elected 1', 'demoted 1 stopped'])
   })
 
+  it('start() called twice while a stop is under way begins one campaign, which the next stop() ends', async () => {
+    const work = Promise.withResolvers<void>()
+    const { elector, log } = candidate(createMemoryLocker(), { elected: () => work.promise })
+    elector.start()
+    await until(() => elector.isLeader())
+    const stopped = elector.stop()
+    elector.start()
+    elector.start()
+    work.resolve()
+    await stopped
+    await until(() => elector.isLeader())
+    await elector.stop()
+    expect(elector.state).toBe('stopped')
+    expect(log.filter((line) => line.startsWith('demoted'))).toEqual(['demoted 1 stopped', 'demoted 2 stopped'])
+  })
+
   it('of many candidates exactly one leads at any time, through random resignations', async () => {
     const store = {}
     let leaders = 0
