@@ -6,7 +6,7 @@ import { bareNotify, handOffs } from './hand-off/lines.ts'
 import { notOnRegistry } from './peers/not-on-registry.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
-import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease } from './peers/table-peers.ts'
+import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease, pooledRead } from './peers/table-peers.ts'
 
 const rows: readonly Row[] = [
   {
@@ -15,6 +15,7 @@ const rows: readonly Row[] = [
     floor: 'a durable upsert and a durable update, named statements on one connection',
     contenders: {
       floor: oneCaller(bareLease, 500),
+      'floor through a pool': oneCaller(handWrittenLease, 500),
       ours: oneCaller(ourLease, 500),
       redlock: oneCaller(redlock, 500),
     },
@@ -66,7 +67,11 @@ const rows: readonly Row[] = [
     id: 'L5',
     work: 'contended try',
     floor: 'one bare read of the row by its key',
-    contenders: { floor: oneCaller(bareRead, 1_000), ours: oneCaller(ourContendedTry, 1_000) },
+    contenders: {
+      floor: oneCaller(bareRead, 1_000),
+      'floor through a pool': oneCaller(pooledRead, 1_000),
+      ours: oneCaller(ourContendedTry, 1_000),
+    },
     targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.25 }],
   },
 ]

@@ -64,6 +64,11 @@ export const ourLease: OpenPairMaker = async ({ url }) => {
   }
 }
 
+const read = {
+  name: 'bench_read',
+  text: 'SELECT owner, expires_at > clock_timestamp() FROM bench_locks WHERE key = $1',
+}
+
 /** The floor of a contended try: one read of the row by its key. */
 export const bareRead: OpenPairMaker = async ({ url }) => {
   const client = new Client({ connectionString: url })
@@ -71,13 +76,21 @@ export const bareRead: OpenPairMaker = async ({ url }) => {
   await client.query(table)
   return {
     async pair(key) {
-      await client.query({
-        name: 'bench_read',
-        text: 'SELECT owner, expires_at > clock_timestamp() FROM bench_locks WHERE key = $1',
-        values: [key],
-      })
+      await client.query({ ...read, values: [key] })
     },
     close: () => client.end(),
+  }
+}
+
+/** The same through a pool, which is what a locker is given. */
+export const pooledRead: OpenPairMaker = async ({ url }) => {
+  const pool = new Pool({ connectionString: url, max: 10 })
+  await pool.query(table)
+  return {
+    async pair(key) {
+      await pool.query({ ...read, values: [key] })
+    },
+    close: () => pool.end(),
   }
 }
 

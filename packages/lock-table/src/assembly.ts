@@ -2,6 +2,7 @@ import { Acquiring } from './acquiring.ts'
 import { Admin } from './admin.ts'
 import { Failover } from './failover.ts'
 import { Granting } from './granting.ts'
+import { Holding } from './holding.ts'
 import { HandOff } from './line/hand-off.ts'
 import { Line } from './line/line.ts'
 import { Listening } from './line/wake-ups.ts'
@@ -14,11 +15,11 @@ import { LockStore } from './store.ts'
 export interface Assembly {
   readonly store: LockStore
   readonly granting: Granting
-  readonly renewer: Renewer
   readonly releasing: Releasing
   readonly line: Line
   readonly listening: Listening
   readonly acquiring: Acquiring
+  readonly holding: Holding
   readonly admin: Admin
 }
 
@@ -66,8 +67,8 @@ export const assemble = (options: ResolvedTableLockerOptions, sessionId: string)
     releasing,
     line,
     listening,
-    renewer: new Renewer(store, logger),
     acquiring: new Acquiring({ granting, line, handOff, releasing, failover, logger }),
+    holding: new Holding({ renewer: new Renewer(store, logger), releasing, line, logger }),
     admin: new Admin(store, handOff),
   }
 }

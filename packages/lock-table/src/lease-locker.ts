@@ -13,23 +13,22 @@ import {
 import {
   checkAcquireOptions,
   checkKey,
-  type LockFamily,
-  LockHandle,
   type ResolvedAcquireOptions,
   tracedAcquire,
+  tracedAcquireMany,
 } from '@x/lock-core/adapter'
-import type { Acquired, Acquiring, Begun } from './acquiring.ts'
+import type { Acquiring, Begun } from './acquiring.ts'
 import type { Admin, ListFilter } from './admin.ts'
 import { assemble } from './assembly.ts'
 import { atMost } from './at-most.ts'
 import type { Granting, GrantRequest } from './granting.ts'
-import { checkFinite, type LeaseGrant, nameOf } from './lease.ts'
+import type { Holding } from './holding.ts'
+import { checkFinite } from './lease.ts'
 import type { Line } from './line/line.ts'
 import type { Listening } from './line/wake-ups.ts'
 import type { ResolvedTableLockerOptions } from './options.ts'
 import { Owners } from './owners.ts'
 import type { Releasing } from './releasing.ts'
-import type { Renewer } from './renewer.ts'
 import type { LockStore } from './store.ts'
 import { Waits } from './waits.ts'
 
@@ -56,43 +55,28 @@ export class LeaseLocker implements Locker {
   readonly #owners = new Owners()
   readonly #store: LockStore
   readonly #granting: Granting
-  readonly #renewer: Renewer
   readonly #releasing: Releasing
   readonly #line: Line
   readonly #listening: Listening
   readonly #acquiring: Acquiring
+  readonly #holding: Holding
   readonly #admin: Admin
-  readonly #family: LockFamily<LeaseGrant>
   readonly #logger: Logger | undefined
-  readonly #held = new Set<LockHandle<LeaseGrant>>()
   readonly #waits = new Waits()
   #closing: Promise<void> | null = null
 
   constructor(options: ResolvedTableLockerOptions) {
     this.ttlMs = options.ttlMs
-    const { logger } = options
-    this.#logger = logger
+    this.#logger = options.logger
     const parts = assemble(options, this.#owners.sessionId)
     this.#store = parts.store
     this.#granting = parts.granting
-    this.#renewer = parts.renewer
     this.#releasing = parts.releasing
     this.#line = parts.line
     this.#listening = parts.listening
     this.#acquiring = parts.acquiring
+    this.#holding = parts.holding
     this.#admin = parts.admin
-    this.#family = {
-      logger,
-      hooks: {
-        release: (lock, keepMs) => this.#release(lock, keepMs),
-        refresh: (lock, ttlMs) => this.#renewer.refresh(lock, checkFinite(ttlMs)),
-        lost: (lock, { reason }) => {
-          this.#forget(lock)
-          // The database still counts it as held; what it protected has been told to stop.
-          if (reason === 'max-hold' || reason === 'closed') this.#releasing.abandon(nameOf(lock))
-        },
-      },
-    }
   }
 
   async tryAcquire(key: string, options?: TryAcquireOptions): Promise<Lock | null> {
@@ -119,14 +103,13 @@ export class LeaseLocker implements Locker {
     for (const key of distinct) checkKey(key)
     const resolved = this.#check(options)
     if (distinct.length === 0) return []
-    const requests = distinct.map((key) => this.#request(key, resolved))
-    const locks = await this.#waits.within(patienceOf('', resolved), async () => {
-      const grants = await this.#granting.attemptAll(requests, resolved.mode)
-      return grants?.map((grant, index) => this.#hold({ request: requestOf(requests, index), grant }, resolved)) ?? null
+    const { mode, signal } = resolved
+    return tracedAcquireMany({ keys, mode, signal }, async () => {
+      const locks = await this.#waits.within(patienceOf('', resolved), () => this.#all(distinct, resolved))
+      if (locks === null) return null
+      const byKey = new Map(locks.map((lock) => [lock.key, lock]))
+      return keys.map((key) => byKey.get(key)).filter((lock) => lock !== undefined)
     })
-    if (locks === null) return null
-    const byKey = new Map(locks.map((lock) => [lock.key, lock]))
-    return keys.map((key) => byKey.get(key)).filter((lock) => lock !== undefined)
   }
 
   async status(key: string): Promise<LockStatus> {
@@ -172,8 +155,7 @@ export class LeaseLocker implements Locker {
 
   async #close(): Promise<void> {
     this.#waits.end(new ClosedError(what))
-    for (const lock of [...this.#held]) lock.lose('closed')
-    this.#renewer.close()
+    this.#holding.close()
     const settled = this.#settle()
     if (await atMost(settled, closeMs)) return
     this.#releasing.giveUp()
@@ -224,7 +206,7 @@ export class LeaseLocker implements Locker {
     const { request } = begun
     const grant = await this.#acquiring.atOnce(begun)
     if (grant !== undefined) {
-      const lock = this.#hold({ request, grant }, resolved)
+      const lock = this.#holding.hold({ request, grant }, resolved)
       if (this.#closing !== null) throw new ClosedError(what)
       return lock
     }
@@ -240,13 +222,22 @@ export class LeaseLocker implements Locker {
   readonly #once: Longer<Lock | null> = (key, resolved, begun) =>
     this.#waits.within(patienceOf(key, resolved), async () => {
       const acquired = await this.#acquiring.once(begun?.request ?? this.#request(key, resolved), begun?.turn ?? null)
-      return acquired === null ? null : this.#hold(acquired, resolved)
+      return acquired === null ? null : this.#holding.hold(acquired, resolved)
     })
 
   readonly #wait: Longer<Lock> = (key, resolved, begun) =>
     this.#waits.within(patienceOf(key, resolved), async (limit) =>
-      this.#hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit, begun), resolved),
+      this.#holding.hold(await this.#acquiring.wait(() => this.#request(key, resolved), limit, begun), resolved),
     )
+
+  async #all(keys: readonly string[], resolved: ResolvedAcquireOptions): Promise<readonly Lock[] | null> {
+    const requests = keys.map((key) => this.#request(key, resolved))
+    const grants = await this.#granting.attemptAll(requests, resolved.mode)
+    return (
+      grants?.map((grant, index) => this.#holding.hold({ request: requestOf(requests, index), grant }, resolved)) ??
+      null
+    )
+  }
 
   #request(key: string, { mode, ttlMs, metadata }: ResolvedAcquireOptions): GrantRequest {
     return {
@@ -256,48 +247,6 @@ export class LeaseLocker implements Locker {
       ttlMs,
       metadata: metadata === null ? null : JSON.stringify(metadata),
     }
-  }
-
-  #hold({ request, grant }: Acquired, resolved: ResolvedAcquireOptions): LockHandle<LeaseGrant> {
-    const lock = new LockHandle<LeaseGrant>(
-      {
-        key: request.key,
-        mode: request.mode,
-        fencingToken: grant.token,
-        sessionId: request.owner,
-        acquiredAtMs: grant.acquiredAtMs,
-        startedAt: grant.startedAt,
-        ttlMs: request.ttlMs,
-        // A claim may be longer than a short ttl.
-        leaseMs: Math.min(grant.leaseMs, request.ttlMs),
-        maxHoldMs: resolved.maxHoldMs,
-        minHoldMs: resolved.minHoldMs,
-        grant: {
-          renewAt: Number.POSITIVE_INFINITY,
-          refreshing: false,
-          confirming: null,
-          handedOver: grant.leaseMs !== request.ttlMs,
-        },
-      },
-      this.#family,
-    )
-    this.#held.add(lock)
-    if (this.#closing !== null) lock.lose('closed')
-    else if (lock.grant.handedOver) this.#renewer.confirm(lock, resolved.renew === 'auto')
-    else if (resolved.renew === 'auto') this.#renewer.add(lock)
-    return lock
-  }
-
-  #release(lock: LockHandle<LeaseGrant>, keepMs: number): Promise<void> {
-    this.#forget(lock)
-    if (keepMs > 0) return this.#releasing.keep(nameOf(lock), Math.ceil(keepMs))
-    const lined = lock.grant.handedOver || this.#line.waiting(lock.key) > 0
-    return this.#releasing.release({ ...nameOf(lock), lined })
-  }
-
-  #forget(lock: LockHandle<LeaseGrant>): void {
-    this.#held.delete(lock)
-    this.#renewer.remove(lock)
   }
 }
 

@@ -1,5 +1,12 @@
 import { ConfigurationError, type LockMode } from '@x/lock-core'
-import type { LockHandle } from '@x/lock-core/adapter'
+import type { LockHandle, Timer } from '@x/lock-core/adapter'
+
+/** What is left of a hand-off: a lease of the claim time. */
+export type Claim =
+  /** To be renewed when the timer fires, if the lock is still held then. */
+  | { readonly kind: 'due'; readonly timer: Timer }
+  /** Being renewed. */
+  | { readonly kind: 'sent'; readonly done: Promise<void> }
 
 /** What a lock of this package carries besides what every lock has. */
 export interface LeaseGrant {
@@ -7,8 +14,8 @@ export interface LeaseGrant {
   renewAt: number
   /** A refresh by the holder is on its way. */
   refreshing: boolean
-  /** The claim of a lock that was handed over is being turned into a lease of its ttl. */
-  confirming: Promise<void> | null
+  /** The claim of a lock that was handed over, until it has been turned into a lease of its ttl. */
+  claim: Claim | null
   /** It came out of a line, where others may stand. */
   readonly handedOver: boolean
 }

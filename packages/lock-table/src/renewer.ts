@@ -6,6 +6,9 @@ import { isTransient, type LockStore, statementTimeoutMs } from './store.ts'
 
 type Lease = LockHandle<LeaseGrant>
 
+/** Milliseconds for which a lock that was handed over lives on its claim: a tenth of the shortest claim, and of its ttl. */
+const settleAfterMs = (ttlMs: number): number => Math.min(10, ttlMs / 10)
+
 /** Renewed at this part of the ttl, so that two more attempts fit before the lease is over. */
 const renewAt = 1 / 3
 
@@ -34,16 +37,21 @@ export class Renewer {
     this.#wakeAt(lease.grant.renewAt)
   }
 
-  /** Turns the claim of a lock that was handed over into a lease of its ttl, at once and off the caller's path. */
+  /**
+   * Turns the claim of a lock that was handed over into a lease of its ttl, soon and off the caller's path. Not for one that
+   * is given back by then: its release would have to wait until the renewal is on disk.
+   */
   confirm(lease: Lease, goOn: boolean): void {
     if (goOn) this.add(lease)
-    // Exactly: the claim may be longer. A refresh waits for it, or the lease could end up shorter than the holder believes.
-    lease.grant.confirming = this.#renew(lease.mode, [lease], true).finally(() => {
-      lease.grant.confirming = null
-    })
+    const timer = systemClock.schedule(() => void this.#settle(lease), settleAfterMs(lease.ttlMs))
+    lease.grant.claim = { kind: 'due', timer }
   }
 
   remove(lease: Lease): void {
+    if (lease.grant.claim?.kind === 'due') {
+      lease.grant.claim.timer.cancel()
+      lease.grant.claim = null
+    }
     this.#leases.delete(lease)
     if (this.#leases.size === 0) this.#sleep()
   }
@@ -68,6 +76,20 @@ export class Renewer {
   close(): void {
     this.#leases.clear()
     this.#sleep()
+  }
+
+  /** Resolves when the claim is a lease of the ttl; at once where it is. */
+  async #settle(lease: Lease): Promise<void> {
+    const { claim } = lease.grant
+    if (claim === null) return
+    if (claim.kind === 'sent') return claim.done
+    claim.timer.cancel()
+    // Exactly: the claim may be longer. A refresh waits for it, or the lease could end up shorter than the holder believes.
+    const done = this.#renew(lease.mode, [lease], true).finally(() => {
+      lease.grant.claim = null
+    })
+    lease.grant.claim = { kind: 'sent', done }
+    return done
   }
 
   #wakeAt(at: number): void {
@@ -133,7 +155,7 @@ export class Renewer {
 
   async #exactly(lease: Lease, ttlMs: number): Promise<void> {
     const until = monotonicNow() + lease.remainingMs()
-    await lease.grant.confirming
+    await this.#settle(lease)
     for (let attempt = 0; ; attempt += 1) {
       try {
         const [renewed] = await this.#send(lease.mode, [lease], () => ttlMs, true, until)

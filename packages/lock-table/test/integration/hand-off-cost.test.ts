@@ -85,13 +85,13 @@ it('a hand-off is as many statements, and one notification to one process, with 
     await client.query('SELECT pg_stat_statements_reset()')
     await lock.release()
     await enough.promise
-    // The renewals that turn claims into leases are on their way.
+    // One renewal turns the claim of the lock that is kept into a lease; the one that was given back at once needed none.
     await expect
       .poll(
         async () => (await client.query(calls)).rows.filter(({ query }) => /FROM .*lock_renew/.test(query)),
         patience,
       )
-      .toMatchObject([{ calls: handOffs }])
+      .toMatchObject([{ calls: handOffs - 1 }])
     statements[count] = await total()
     await client.query('NOTIFY end_of_count')
     await expect.poll(() => heard.at(-1)?.channel, patience).toBe('end_of_count')

@@ -71,6 +71,37 @@ describe('the line', () => {
     await next.release()
   })
 
+  it.each(['auto', 'manual'] as const)(
+    'gives a lease of the ttl where the claim time is shorter (%s)',
+    async (renew) => {
+      await using locker = createTableLocker({ connectionString: database.url, pollMs: 50, claimMs: 300 })
+      const key = `long/${renew}`
+      const lock = await locker.acquire(key)
+      const waiting = locker.acquire(key, { renew })
+      await waiters(locker, key, 1)
+      await lock.release()
+      const next = await waiting
+      await expect.poll(() => next.remainingMs(), { timeout: 20_000 }).toBeGreaterThan(10_000)
+      const [holder] = (await locker.status(key)).holders
+      expect(Number(holder?.expiresAt) - Number(holder?.acquiredAt)).toBeGreaterThanOrEqual(30_000)
+      await next.release()
+    },
+  )
+
+  it('a lock that comes out of it can be refreshed at once', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, pollMs: 50 })
+    const lock = await locker.acquire('refreshed')
+    const waiting = locker.acquire('refreshed')
+    await waiters(locker, 'refreshed', 1)
+    await lock.release()
+    const next = await waiting
+    await next.refresh(600_000)
+    expect(next.remainingMs()).toBeGreaterThan(500_000)
+    const [holder] = (await locker.status('refreshed')).holders
+    expect(Number(holder?.expiresAt) - Number(holder?.acquiredAt)).toBeGreaterThanOrEqual(600_000)
+    await next.release()
+  })
+
   it('a line of the dead before a free key does not keep a newcomer out', async () => {
     await using locker = createTableLocker({ connectionString: database.url })
     await database.pool().query(

@@ -1,4 +1,5 @@
-import { createSemaphore } from '@x/lock-core'
+import { channel } from 'node:diagnostics_channel'
+import { acquireMany, createSemaphore } from '@x/lock-core'
 import { useDatabase } from '@x/testkit/vitest'
 import { Kysely, PostgresDialect } from 'kysely'
 import { describe, expect, it } from 'vitest'
@@ -202,6 +203,34 @@ describe('what operators do', () => {
     await again.release()
     await held.release()
     await expect(locker.prune(-1)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' })
+  })
+})
+
+describe('tracing', () => {
+  it('several keys that are acquired at once are as many acquires, each with its release', async () => {
+    const seen: unknown[] = []
+    const listener = (message: unknown): void => void seen.push(message)
+    const names = ['tracing:coordination:lock.acquire:asyncEnd', 'tracing:coordination:lock.release:asyncEnd']
+    await using locker = createTableLocker({ connectionString: database.url, ...poll })
+    for (const name of names) channel(name).subscribe(listener)
+    try {
+      const set = await acquireMany(locker, ['traced/a', 'traced/b', 'traced/a'])
+      expect(await locker.tryAcquireMany?.(['traced/b', 'traced/c'])).toBeNull()
+      await set.release()
+    } finally {
+      for (const name of names) channel(name).unsubscribe(listener)
+    }
+    const [acquired, contended, released] = [seen.slice(0, 2), seen.slice(2, 4), seen.slice(4)]
+    const fencingToken = expect.any(BigInt)
+    for (const key of ['traced/a', 'traced/b']) {
+      const trace = { key, waits: false, outcome: 'acquired', batchSize: 2, fencingToken }
+      expect(acquired).toContainEqual(expect.objectContaining(trace))
+      expect(released).toContainEqual(expect.objectContaining({ key, fencingToken }))
+    }
+    for (const key of ['traced/b', 'traced/c']) {
+      expect(contended).toContainEqual(expect.objectContaining({ key, outcome: 'contended' }))
+    }
+    expect(seen).toHaveLength(6)
   })
 })
 

@@ -1,0 +1,3 @@
+import { spawnSync } from 'node:child_process'
+
+spawnSync('bash', ['/tmp/is2/tests.sh'], { stdio: 'inherit' })
