@@ -1,11 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync } from 'node:fs'
 import { defineConfig } from 'tsup'
 
 const migrations = new URL('../migrations/', import.meta.url)
 
 /**
  * One build for every published package: ESM with declarations, the private pg-session bundled in, and the SQL of
- * `migrations/` inlined in place of the module that reads it from disk while developing.
+ * `migrations/` inlined in place of the module that reads it from disk while developing. The files themselves go to
+ * `dist/migrations` of a package that has any, for those who apply them with psql.
  */
 export const library = (entry: string[]): ReturnType<typeof defineConfig> =>
   defineConfig({
@@ -17,6 +18,9 @@ export const library = (entry: string[]): ReturnType<typeof defineConfig> =>
     sourcemap: true,
     clean: true,
     splitting: true,
+    onSuccess: async () => {
+      if (entry.includes('src/migrations.ts')) cpSync(migrations, 'dist/migrations', { recursive: true })
+    },
     noExternal: ['@x/pg-session'],
     esbuildPlugins: [
       {

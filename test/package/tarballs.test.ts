@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { useDatabase } from '@x/testkit/vitest'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -67,6 +67,14 @@ describe.each(names)('%s', (name) => {
     const { status, stderr } = spawnSync('node', ['--no-warnings', 'required.cjs'], { cwd: project, encoding: 'utf8' })
     expect(stderr).toBe('')
     expect(status).toBe(0)
+  })
+
+  test('it carries the SQL of its migrations, for those who run them with psql', () => {
+    const { contents } = packed(name)
+    const directory = join(contents, 'dist/migrations')
+    const inTarball = existsSync(directory) ? readdirSync(directory).sort() : []
+    const migrates = specifiers(packed(name)).includes(`${name}/migrations`)
+    expect(inTarball).toEqual(migrates ? readdirSync(join(root, 'migrations')).sort() : [])
   })
 
   test('the snippets of its README compile and run', () => {
