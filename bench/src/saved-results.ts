@@ -50,7 +50,7 @@ export const saveRow = (name: string, row: RowResult, measured: Readonly<Record<
     [
       '# What was measured',
       '',
-      'Written by `pnpm bench --save`: the median over interleaved rounds, with the lowest and the highest. Where a figure',
+      'Written by `pnpm bench --save`: the median over interleaved rounds, with the lowest and the highest (the same twice: one round). Where a figure',
       'is a ratio, it is taken within each round. The targets are those of [the design](../../docs/design/performance.md).',
       '',
       facts(all.flatMap(([, each]) => each)),
