@@ -19,10 +19,11 @@ export interface SuspicionOptions {
 
 /**
  * Between the two looks at a node that looks crashed, milliseconds: time for one that lost its connections and lives to open
- * one (some six round trips) and to beat. A machine or network that is slow for the sweeper is slow for the others.
+ * one (some six round trips, and a server process that starts) and to beat. A machine or network that is slow for the
+ * sweeper is slow for the others; past half a ttl the ttl itself is not far.
  */
-export function confirmMs(roundTripMs: number): number {
-  return Math.min(Math.max(300, 10 * roundTripMs), 1_000)
+export function confirmMs(roundTripMs: number, ttlMs: number): number {
+  return Math.min(Math.max(300, 20 * roundTripMs), Math.max(1_000, ttlMs / 2))
 }
 
 /** More than this share of the members, and at least this many, look like a database in trouble, not like deaths. */

@@ -139,7 +139,7 @@ export class Sweeper {
       return
     }
     contact.answered(startedAt, clock.now())
-    const verdict = suspicion.judge(look, startedAt, contact.lengthMs(startedAt), confirmMs(contact.roundTripMs))
+    const verdict = suspicion.judge(look, startedAt, contact.lengthMs(startedAt), confirmMs(contact.roundTripMs, ttlMs))
     if (verdict.held !== null) {
       heldChannel.publish({ cluster, ...verdict.held })
       logger?.warn({ cluster, ...verdict.held }, 'many nodes fell silent at once; they are given one more ttl')
@@ -164,12 +164,12 @@ export class Sweeper {
   }
 
   async #watch(role: Extract<Role, { role: 'standby' }>): Promise<void> {
-    const { tables, clock, contact } = this.#options
+    const { tables, clock, contact, ttlMs } = this.#options
     const startedAt = clock.now()
     const look = await tables.watchSweeper()
     contact.answered(startedAt, clock.now())
     const seen = this.#goneSeen
-    const waitMs = confirmMs(contact.roundTripMs)
+    const waitMs = confirmMs(contact.roundTripMs, ttlMs)
     if (look === null || !look.gone || look.epoch !== role.of.epoch) {
       this.#goneSeen = null
     } else if (seen?.look.lastBeat !== look.lastBeat) {

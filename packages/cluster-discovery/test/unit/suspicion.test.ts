@@ -105,8 +105,23 @@ describe('a mass death', () => {
 
 describe('the time between two looks at a lost marker', () => {
   it.each([
-    [1, 300],
-    [75, 750],
-    [5_000, 1_000],
-  ])('with round trips of %d ms is %d ms', (roundTripMs, waitMs) => expect(confirmMs(roundTripMs)).toBe(waitMs))
+    [1, 8_000, 300],
+    [75, 8_000, 1_500],
+    [5_000, 8_000, 4_000],
+    [5_000, 600, 1_000],
+  ])('with round trips of %d ms and a ttl of %d ms is %d ms', (roundTripMs, ttlMs, waitMs) =>
+    expect(confirmMs(roundTripMs, ttlMs)).toBe(waitMs),
+  )
+
+  const gone = suspect('a', { stale: false, gone: true })
+  it('suffices on a slow machine for a node that lost its connections and beats again after 1.3 seconds', () => {
+    const suspicion = new Suspicion({ ttlMs: 8_000 })
+    const waitMs = confirmMs(80, 8_000)
+    expect(suspicion.judge(look([gone]), 0, long, waitMs)).toMatchObject({ crashed: [], lookAgainMs: waitMs })
+    expect(suspicion.judge(look([gone]), 1_000, long, waitMs)).toMatchObject({ crashed: [] })
+    expect(suspicion.judge(look([]), 1_300, long, waitMs)).toMatchObject({ crashed: [] })
+    // The next time counts from its own first look.
+    expect(suspicion.judge(look([gone]), 2_000, long, waitMs)).toMatchObject({ crashed: [] })
+    expect(suspicion.judge(look([gone]), 2_000 + waitMs, long, waitMs)).toMatchObject({ crashed: [{ id: 'a' }] })
+  })
 })
