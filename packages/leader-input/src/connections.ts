@@ -1,9 +1,12 @@
 import { ClosedError, ConnectionError, type PgPool, type Policy } from '@x/lock-core'
 import { fromConnectError, openPool, refuseNative } from '@x/pg-session'
 import type { PoolClient } from 'pg'
-import { type Connection, connectionOver, type Shared } from './connection.ts'
+import { type Connection, connectionOver, isInTransaction, type Shared } from './connection.ts'
 
 export type { Connection } from './connection.ts'
+
+/** So many clients left in a transaction are ended one after the other before the pool is believed to give no others. */
+const mostLeftOpen = 100
 
 /** Where the input's connections come from: the caller's pool, or a small one of its own. */
 export interface Connections {
@@ -36,6 +39,17 @@ export function connections(
   let closed = false
 
   const connect = async (): Promise<Connection> => {
+    for (let left = mostLeftOpen; left > 0; left -= 1) {
+      const client = await borrow()
+      if (!isInTransaction(client)) return connectionOver(client, shared)
+      // Somebody gave it back too early. What we read there might be as old as that transaction, and what we commit is his.
+      client.release(true)
+    }
+    throw new ConnectionError(
+      'every client of the pool comes inside of a transaction; expected clients that are in none',
+    )
+  }
+  const borrow = async (): Promise<PoolClient> => {
     if (closed) throw new ClosedError('leader input')
     const client = source.connect() as Promise<PoolClient>
     let onGiveUp = (): void => {}
@@ -54,7 +68,7 @@ export function connections(
         connected.release()
         throw refusal
       }
-      return connectionOver(connected, shared)
+      return connected
     } catch (error) {
       throw fromConnectError(error, 'connecting for the input')
     } finally {

@@ -97,3 +97,15 @@ it('writes effects in the transaction of the cursor, by Kysely and by plain SQL'
   await running
   expect(input.health().status).toBe('stopped')
 })
+
+it('reads nothing in a transaction that somebody has left open in the pool', async () => {
+  const one = database.pool({ max: 1 })
+  await using input = shopInput(one, { name: 'left-open' })
+  await input.install()
+  const leaked = await one.connect()
+  await leaked.query('BEGIN ISOLATION LEVEL REPEATABLE READ')
+  await leaked.query('SELECT FROM orders')
+  leaked.release()
+  await database.pool().query("INSERT INTO orders (customer, cents) VALUES ('later', 1)")
+  expect((await input.lag()).events).toBe(1)
+})
