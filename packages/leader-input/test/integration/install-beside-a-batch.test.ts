@@ -10,7 +10,7 @@ it('does not wait for the batch of a leader, which may stand still: a replica th
   await first.install()
   const leader = await database.client()
   await leader.query(`BEGIN; UPDATE coordination.cursors SET epoch = epoch + 1 WHERE name = 'test'`)
-  await using second = shopInput(database.pool({ options: '-c statement_timeout=3s' }))
+  await using second = shopInput(database.pool({ options: '-c statement_timeout=15s' }))
   expect((await second.install()).unchanged).toContain('cursor test')
   await leader.query('ROLLBACK')
   await leader.end()
