@@ -2,7 +2,7 @@ import { ConnectionError, type PgPool } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import { refuseNative } from './client.ts'
 import { preparedName } from './prepared-name.ts'
-import { fromConnectError, fromPgError } from './sqlstate.ts'
+import { fromConnectError, fromPgError, isAnswer } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
 /** How long something may take. */
@@ -156,14 +156,6 @@ function exhausted(pool: PgPool, limit: Limit): ConnectionError {
   return new ConnectionError(
     `database connection: the pool gave no client within ${limit.timeoutMs} ms${known}; give it a larger max, or look for clients that are not released and transactions that wait for a lock while they hold one (${limit.what})`,
   )
-}
-
-/** The server answered, with an error; the connection goes on. */
-function isAnswer(error: unknown): boolean {
-  if (typeof error !== 'object' || error === null) return false
-  const severity: unknown = Reflect.get(error, 'severity')
-  const code: unknown = Reflect.get(error, 'code')
-  return typeof code === 'string' && severity !== undefined && severity !== 'FATAL' && severity !== 'PANIC'
 }
 
 function isEventful(client: object): client is EventfulClient {

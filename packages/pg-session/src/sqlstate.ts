@@ -86,6 +86,17 @@ export function sqlStateOf(error: unknown): string | null {
   return 'cause' in error ? sqlStateOf(error.cause) : null
 }
 
+/**
+ * Whether the server answered with an error after which the connection goes on. FATAL and PANIC end the session, and what has
+ * no severity is of the driver or the system: the statement may still run.
+ */
+export function isAnswer(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false
+  const severity: unknown = Reflect.get(error, 'severity')
+  const code: unknown = Reflect.get(error, 'code')
+  return typeof code === 'string' && severity !== undefined && severity !== 'FATAL' && severity !== 'PANIC'
+}
+
 /** SQLSTATEs after which the transaction is run again from its start. */
 export function isConflict(error: unknown): boolean {
   const state = sqlStateOf(error)

@@ -2,7 +2,8 @@ import { ClosedError, ConnectionError, type CoordinationError } from '@x/lock-co
 import { monotonicNow } from '@x/lock-core/adapter'
 import type pg from 'pg'
 import { destroyClient, endClient, keepProcess } from './client.ts'
-import { fromPgError } from './sqlstate.ts'
+import { plainTypes } from './plain-types.ts'
+import { fromPgError, isAnswer } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
 
 export interface WireOptions {
@@ -92,8 +93,9 @@ export class Wire {
       this.#submit({
         what: statement.name,
         send: (client, answered) =>
-          client.query({ name: statement.name, text: statement.text, values, rowMode: 'array' }, (error, result) =>
-            answered(error, result?.rows),
+          client.query(
+            { name: statement.name, text: statement.text, values, rowMode: 'array', types: plainTypes },
+            (error, result) => answered(error, result?.rows),
           ),
         timeoutMs,
         resolve,
@@ -176,7 +178,8 @@ export class Wire {
     const request = this.#active
     // After a loss or a close the driver still reports what was in flight.
     if (request === null) return
-    if (error !== null && error !== undefined && endsSession(error)) {
+    // What the server did not say proves no life, and the server may still be at it: so with query_timeout of the driver.
+    if (error !== null && error !== undefined && !isAnswer(error)) {
       this.lose(error)
       return
     }
@@ -233,13 +236,6 @@ export class Wire {
     active?.reject(reason())
     for (const request of this.#queue.splice(0)) request.reject(reason())
   }
-}
-
-/** FATAL and PANIC end the session; the answer to the statement is the last thing that came over it. */
-function endsSession(error: unknown): boolean {
-  if (typeof error !== 'object' || error === null) return false
-  const severity: unknown = Reflect.get(error, 'severity')
-  return severity === 'FATAL' || severity === 'PANIC'
 }
 
 function tooLate({ what, detectMs }: WireOptions): ConnectionError {

@@ -1,6 +1,7 @@
 import { monotonicNow } from '@x/lock-core/adapter'
 import { backendsNamed, eventually, tcpProxy, terminateBackend } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
+import { types } from 'pg'
 import { describe, expect, it } from 'vitest'
 import { connectionSource, openSession, type Session, type SessionOptions } from '../../src/index.ts'
 
@@ -57,6 +58,32 @@ describe('an open session', () => {
     expect(outcomes[3]).toMatchObject({ value: [['x']] })
     expect(session.isAlive()).toBe(true)
     await session.close()
+  })
+
+  it('is lost when the driver gives up on a statement: that proves no life, and the server may still be at it', async () => {
+    const source = connectionSource(
+      { connection: { ...{ query_timeout: 3_000 }, connectionString: database.url } },
+      'test',
+    )
+    const session = await open({ source, detectMs: 20_000 })
+    await expect(session.query(sleep, [4])).rejects.toMatchObject({ code: 'CONNECTION' })
+    expect(session.isAlive()).toBe(false)
+    expect(session.lost.reason).toMatchObject({ code: 'CONNECTION' })
+    await session.close()
+  })
+
+  it('reads rows by itself, whatever parsers the application has set for its process', async () => {
+    const oids = [16, 20, 23, 25]
+    const before = oids.map((oid) => types.getTypeParser(oid))
+    for (const oid of oids) types.setTypeParser(oid, () => 'parsed by the application')
+    try {
+      const session = await open()
+      const text = `SELECT true, 9007199254740993::int8, 7::int4, 'x'::text, NULL::int8`
+      expect(await session.query({ name: 'typed', text }, [])).toEqual([[true, '9007199254740993', 7, 'x', null]])
+      await session.close()
+    } finally {
+      for (const [index, oid] of oids.entries()) types.setTypeParser(oid, before[index] ?? String)
+    }
   })
 
   it('asks for a sign of life only when nothing else gives one', async () => {
