@@ -3,6 +3,7 @@ import { migrate as migrateCluster } from '@x/cluster-discovery/migrations'
 import { createLeaderInput } from '@x/leader-input'
 import { migrate as migrateInput } from '@x/leader-input/migrations'
 import { acquireInTransaction, createAdvisoryLocker, tryAcquireInTransaction } from '@x/lock-advisory'
+import { hasErrorCode } from '@x/lock-core'
 import { checkFence, createTableLocker } from '@x/lock-table'
 import { migrate as migrateTable } from '@x/lock-table/migrations'
 import { eventually, type Pgbouncer, pgbouncer } from '@x/testkit'
@@ -139,5 +140,32 @@ describeWith('pgbouncer', 'through PgBouncer in session mode', () => {
     await (await waiting).release()
     await one.close()
     await two.close()
+  })
+
+  it('nobody else listens, and polling takes its place', async () => {
+    await using pooler = await pgbouncer({ url: database.url, mode: 'session' })
+    const pool = database.pool({ connectionString: pooler.url(database.url) })
+    for (const migrate of [migrateTable, migrateCluster]) await migrate(pool)
+    const refusals: unknown[] = []
+    const note = (fields: object): void => {
+      if ('err' in fields && hasErrorCode(fields.err, 'POOLER_DETECTED')) refusals.push(fields.err)
+    }
+    const logger = { debug: note, info: note, warn: note, error: note }
+    try {
+      const cluster = createClusterDiscovery({ pool, cluster: 'session', node: { name: 'one' }, logger })
+      await cluster.join()
+      await eventually(() => refusals.length === 1)
+      expect(cluster.capabilities).toEqual({ listen: false, crashDetection: false })
+      await cluster.close()
+      const locker = createTableLocker({ pool, logger, pollMs: 50 })
+      const lock = await locker.acquire('session')
+      const waiting = locker.acquire('session', { waitTimeoutMs: 20_000 })
+      await eventually(() => refusals.length === 2)
+      await lock.release()
+      await (await waiting).release()
+      await locker.close()
+    } finally {
+      await pool.end()
+    }
   })
 })
