@@ -145,7 +145,7 @@ describe('pruning', () => {
     await eventually(() => events.length === 2)
     await looks(3)
     await pool.query(
-      `SET statement_timeout = '2s'; INSERT INTO orders (customer, cents) VALUES ('another', 1); RESET statement_timeout`,
+      `SET statement_timeout = '15s'; INSERT INTO orders (customer, cents) VALUES ('another', 1); RESET statement_timeout`,
     )
     await writer.query('COMMIT')
     await eventually(() => events.length === 4)
