@@ -154,13 +154,14 @@ describeWith('pgbouncer', 'through PgBouncer in session mode', () => {
     try {
       const cluster = createClusterDiscovery({ pool, cluster: 'session', node: { name: 'one' }, logger })
       await cluster.join()
-      await eventually(() => refusals.length === 1)
+      await eventually(() => refusals.length > 0)
       expect(cluster.capabilities).toEqual({ listen: false, crashDetection: false })
       await cluster.close()
+      refusals.length = 0
       const locker = createTableLocker({ pool, logger, pollMs: 50 })
       const lock = await locker.acquire('session')
       const waiting = locker.acquire('session', { waitTimeoutMs: 20_000 })
-      await eventually(() => refusals.length === 2)
+      await eventually(() => refusals.length > 0)
       await lock.release()
       await (await waiting).release()
       await locker.close()
