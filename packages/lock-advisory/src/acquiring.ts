@@ -45,7 +45,7 @@ export class Acquiring {
   readonly #queue = new WaitQueue()
   readonly #tries: Tries
   readonly #notice: LineNotice
-  readonly #givingUp = new GivingUp()
+  readonly #givingUp: GivingUp
   /** By id: heads of their lines, who wait for other processes. */
   readonly #heads = new Map<string, number>()
   #closed: ClosedError | null = null
@@ -54,6 +54,7 @@ export class Acquiring {
     this.#sessions = sessions
     this.#waiting = waiting
     this.#budget = budget
+    this.#givingUp = new GivingUp(() => sessions.noteIdle())
     this.#tries = new Tries(sessions, budget, () => this.#closed)
     this.#notice = new LineNotice(
       () => sessions.current,

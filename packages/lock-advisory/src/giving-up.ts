@@ -16,6 +16,12 @@ export class GivingUp {
   readonly #running = new Map<WaitLimit, readonly string[]>()
   /** By id: resolves when nothing is left of one who gave up. */
   readonly #leftovers = new Map<string, Promise<void>>()
+  readonly #onEnd: () => void
+
+  /** @param onEnd called when somebody is not waited for any more */
+  constructor(onEnd: () => void) {
+    this.#onEnd = onEnd
+  }
 
   /** Whether nobody is waited for. */
   get isIdle(): boolean {
@@ -75,6 +81,7 @@ export class GivingUp {
     } finally {
       this.#running.delete(limit)
       limit[Symbol.dispose]()
+      this.#onEnd()
     }
   }
 
