@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import {
   type AcquireOptions,
   ClosedError,
@@ -13,6 +14,7 @@ import {
   acquireChannel,
   checkAcquireOptions,
   checkKey,
+  Deadline,
   parseOptions,
   type ResolvedAcquireOptions,
   tracedAcquire,
@@ -25,7 +27,7 @@ import { SharedMemoryBudget } from './memory-budget.ts'
 import { type AdvisoryLockerOptions, advisoryOptions, type ResolvedOptions } from './options.ts'
 import type { SessionLocks } from './session-locks.ts'
 import { Sessions } from './sessions.ts'
-import { inspectAll, inspectId, ping, terminateHolders } from './statements.ts'
+import { inspectAll, inspectId, livingBackends, ping, terminateHolders } from './statements.ts'
 import { createWaiting } from './waiting/create-waiting.ts'
 import type { Waiting } from './waiting/waiting.ts'
 
@@ -39,14 +41,18 @@ export interface AdvisoryLocker extends Locker {
    */
   list(): Promise<readonly ListedLock[]>
   /**
-   * Ends the database sessions that hold the key, and with them every other lock they hold. A lock that this locker holds
-   * itself is given back and lost with reason `forced`. Needs the role of the holder, or `pg_signal_backend`.
+   * Ends the database sessions that hold the key, and with them every other lock they hold; resolves when they are gone,
+   * after two seconds at most. A lock that this locker holds itself is given back and lost with reason `forced`. Needs the
+   * role of the holder, or `pg_signal_backend`.
    * @returns whether there was a holder
    */
   terminateHolder(key: string): Promise<boolean>
 }
 
 const what = 'createAdvisoryLocker'
+
+/** Milliseconds for which terminateHolder() waits: a backend that is busy in the kernel does not hear of its end. */
+const terminationMs = 2_000
 
 /**
  * Locks by `pg_advisory_lock`: no schema, thousands of them on one connection, one round trip for each. Connects on first
@@ -153,7 +159,7 @@ class SessionLocker implements AdvisoryLocker {
   async status(key: string): Promise<LockStatus> {
     const { id } = this.#want(key, undefined)
     const rows = await this.#ask((session) => session.query<StatusRow>(inspectId, [id]))
-    return statusOf(key, rows, this.#sessions.own(id), this.#acquiring.waiters(id))
+    return statusOf(key, rows, this.#sessions.own()(id), this.#acquiring.waiters(id))
   }
 
   async list(): Promise<readonly ListedLock[]> {
@@ -165,22 +171,27 @@ class SessionLocker implements AdvisoryLocker {
       const id = this.identityOf(key).toString()
       names.set(id, (names.get(id) ?? new Set()).add(key))
     }
-    return listLocks(
-      rows,
-      names,
-      (id) => this.#sessions.own(id),
-      (id) => this.#acquiring.waiters(id),
-    )
+    return listLocks(rows, names, this.#sessions.own(), (id) => this.#acquiring.waiters(id))
   }
 
   async terminateHolder(key: string): Promise<boolean> {
     const { id } = this.#want(key, undefined)
-    const own = this.#sessions.own(id).flatMap(({ locks }) => locks)
+    const own = this.#sessions
+      .own()(id)
+      .flatMap(({ locks }) => locks)
     for (const lock of own) lock.lose('forced')
-    const [row] = await this.#ask((session) =>
-      session.query(terminateHolders, [id, `{${[...this.#sessions.all()].map(({ pid }) => pid).join(',')}}`]),
-    )
-    return own.length > 0 || row?.[0] === true
+    const ended = await this.#ask(async (session) => {
+      const spared = `{${[...this.#sessions.all()].map(({ pid }) => pid).join(',')}}`
+      const pids = (await session.query(terminateHolders, [id, spared])).map(([pid]) => pid)
+      // Not in the statement: one that waits for longer than detectMs would cost our own session, and every lock in it.
+      const patience = Deadline.after(terminationMs)
+      while (pids.length > 0 && !patience.hasPassed()) {
+        if ((await session.query(livingBackends, [`{${pids.join(',')}}`])).length === 0) break
+        await delay(10)
+      }
+      return pids.length
+    })
+    return own.length + ended > 0
   }
 
   async ping(): Promise<void> {

@@ -230,7 +230,7 @@ export const inspectAll: Statement = {
    ORDER BY l.granted DESC, l.pid`,
 }
 
-/** Ends the sessions, but for those in $2, that hold the id, and with them all they hold; false when there was none. */
+/** Tells the sessions, but for those in $2, that hold the id to end, and with them all they hold; gives who they were. */
 export const terminateHolders: Statement = {
   name: 'advisory_terminate_holders',
   text: `
@@ -238,7 +238,7 @@ export const terminateHolders: Statement = {
     SELECT DISTINCT l.pid FROM pg_locks AS l
      WHERE ${rowsOf('$1::int8')} AND l.objsubid = 1 AND l.granted AND l.pid <> ALL ($2::int4[])
   )
-  SELECT coalesce(bool_or(pg_terminate_backend(pid, 2000)), false) FROM holder`,
+  SELECT pid, pg_terminate_backend(pid) FROM holder`,
 }
 
 /** Makes a blocked statement of a waiter fail. The lock may be granted all the same: unlock when it has answered. */

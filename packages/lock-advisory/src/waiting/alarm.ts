@@ -1,5 +1,8 @@
 import type { WaitLimit } from '@x/lock-core/adapter'
 
+/** A timer of Node.js that is set to more than this fires at once. */
+const longestDelayMs = 2_147_483_647
+
 /** Lets one waiter sleep until it is rung for, some time has passed, or its limit is over. A ring before the sleep counts. */
 export class Alarm implements Disposable {
   readonly #stop: () => void
@@ -27,7 +30,7 @@ export class Alarm implements Disposable {
       let timer: NodeJS.Timeout | undefined
       await new Promise<void>((resolve) => {
         this.#wake = resolve
-        timer = setTimeout(resolve, ms)
+        timer = setTimeout(resolve, Math.min(ms, longestDelayMs))
       })
       clearTimeout(timer)
       this.#wake = null

@@ -1,7 +1,8 @@
 import { lockId } from '@x/lock-core'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
+import { HeldLocks } from '../../src/held-locks.ts'
 import { useLockers } from '../support/lockers.ts'
 
 const database = useDatabase()
@@ -106,6 +107,18 @@ describe('a session of another program that knows the id', () => {
 })
 
 describe('list()', () => {
+  it('walks over all that is held once, however many ids there are', async () => {
+    const locker = createLocker()
+    const held = await Promise.all(Array.from({ length: 100 }, (_, index) => locker.acquire(`key ${index}`)))
+    const walks = vi.spyOn(HeldLocks.prototype, Symbol.iterator)
+    const listed = await locker.list()
+    expect(walks.mock.calls.length).toBeLessThan(5)
+    walks.mockRestore()
+    expect(new Set(listed.map(({ key }) => key))).toEqual(new Set(held.map(({ key }) => key)))
+    expect(listed.every(({ acquiredAt }) => acquiredAt !== null)).toBe(true)
+    await Promise.all(held.map((lock) => lock.release()))
+  })
+
   it('shows every lock of the database, with the names under which this locker knows it', async () => {
     const locker = createLocker()
     const foreign = await psql('testkit')
