@@ -2,7 +2,7 @@ import { ConfigurationError, type LockMode } from '@x/lock-core'
 import type { LockHandle, Timer } from '@x/lock-core/adapter'
 
 /** What is left of a hand-off: a lease of the claim time. */
-export type Claim =
+type Claim =
   /** To be renewed when the timer fires, if the lock is still held then. */
   | { readonly kind: 'due'; readonly timer: Timer }
   /** Being renewed. */
