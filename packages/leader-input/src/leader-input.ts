@@ -133,6 +133,11 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     const termSignal = AbortSignal.any([signal, lock.signal])
     let term: Term<DB> | null = null
     const onLost = (): void => {
+      health.lastError = lock.signal.reason
+      options.logger?.warn(
+        { input: options.name, err: lock.signal.reason },
+        'the lock was lost, and the lead with it (where renewals are late: has the pool a client left for the locker?)',
+      )
       if (term === null) connection.release(true)
       else term.abandon()
     }

@@ -82,6 +82,13 @@ class Keyring {
   readonly #given: ReadonlyMap<string | bigint, string>
 
   constructor(locker: Locker, keys: Iterable<string>) {
+    // A string is an iterable of strings, for the compiler too: of its letters.
+    if (typeof keys === 'string') {
+      throw new ConfigurationError(
+        `option keys: expected several keys; got ${JSON.stringify(keys)}; pass it in an array, or call acquire()`,
+        { option: 'keys' },
+      )
+    }
     this.#identityOf = (key) => locker.identityOf?.(key) ?? key
     const given = new Map<string | bigint, string>()
     for (const key of keys) {

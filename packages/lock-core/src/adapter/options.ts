@@ -21,11 +21,16 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, whe
     throw unknownOption([...path, unknown].join('.'), nearestName(unknown, optionsAt(schema, path)), `${where}: `)
   }
   const option = path.length > 0 ? path.join('.') : null
-  const got = issue !== undefined && 'input' in issue ? `; got ${show(issue.input, path)}` : ''
+  // Not the input of the issue, which is the whole object where a rule spans several options.
+  const got = issue === undefined ? '' : `; got ${show(valueAt(value, path), path)}`
   throw new ConfigurationError(
     `${where}: ${option === null ? 'options' : `option ${option}`}: ${issue?.message ?? 'invalid'}${got}`,
     { option },
   )
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce((at, name) => (typeof at === 'object' && at !== null ? Reflect.get(at, name) : undefined), value)
 }
 
 /** The names of the options at the end of the path; none where the schema is no plain object there. */

@@ -73,6 +73,11 @@ describe('acquireMany', () => {
     expect(acquire).not.toHaveBeenCalled()
   })
 
+  it('refuses a string, which is an iterable of its letters', async () => {
+    const refused = acquireMany(createMemoryLocker(), 'orders')
+    await expect(refused).rejects.toThrow('option keys: expected several keys; got "orders"; pass it in an array')
+  })
+
   it('works without tryAcquireMany', async () => {
     const locker = delegate(createMemoryLocker())
     const set = await acquireMany(locker, ['b', 'a'])

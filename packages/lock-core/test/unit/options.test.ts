@@ -37,6 +37,18 @@ describe('parseOptions', () => {
     expect(parseOptions(schema, {}, 'create')).toEqual({ pollMs: 900 })
   })
 
+  it('shows the value of the option that a rule over several of them is about', () => {
+    const related = z
+      .object({ ttlMs: z.number(), heartbeatMs: z.number() })
+      .refine(({ ttlMs, heartbeatMs }) => ttlMs >= 3 * heartbeatMs, {
+        path: ['ttlMs'],
+        error: 'expected at least three times heartbeatMs',
+      })
+    expect(messageOf(() => parseOptions(related, { ttlMs: 3_000, heartbeatMs: 2_000 }, 'create'))).toBe(
+      'create: option ttlMs: expected at least three times heartbeatMs; got 3000',
+    )
+  })
+
   it('names the function, the option, what was expected and what was got', () => {
     const message = messageOf(() => parseOptions(schema, { retention: { maxRows: 'many' } }, 'createThing'))
     expect(message).toContain('createThing')

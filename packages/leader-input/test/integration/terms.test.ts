@@ -25,3 +25,22 @@ it('leads under a locker whose tokens begin below the epochs of the one before, 
     await stop()
   }
 })
+
+it('says why it leads no more when its lock is taken away, and leads again', async () => {
+  const pool = database.pool()
+  const locker = createMemoryLocker()
+  const warnings: unknown[] = []
+  const logger = { debug: () => {}, info: () => {}, warn: (fields: unknown) => warnings.push(fields), error: () => {} }
+  await using input = shopInput(pool, { name: 'robbed', lockKey: 'robbed', locker, logger })
+  await input.install()
+  const { stop } = collect(input)
+  await eventually(() => input.health().status === 'leading')
+  await locker.forceRelease('robbed')
+  await eventually(() => input.health().epoch === 2n)
+  expect(warnings).toContainEqual({
+    input: 'robbed',
+    err: expect.objectContaining({ code: 'LOCK_LOST', reason: 'forced' }),
+  })
+  expect(input.health().lastError).toMatchObject({ code: 'LOCK_LOST' })
+  await stop()
+})
