@@ -72,16 +72,19 @@ export async function readPage(
     locations,
     limit,
   ]
-  if (late.length === 0 && !likelyLarge) {
+  const ofLate = [late.map(String), window.lastSeq.toString()]
+  if (!likelyLarge) {
     // Where both rows of every change are this small, a whole page is within its bytes and nobody has to add them up.
     const small = Math.floor(bytes / limit / 2)
-    const rows = await connection.texts(statements.page, [...range, small], pageTimeoutMs)
+    const rows =
+      late.length === 0
+        ? await connection.texts(statements.page, [...range, small], pageTimeoutMs)
+        : await connection.texts(statements.latePage, [...range, small, ...ofLate], pageTimeoutMs)
     const large = rows.findIndex((row) => row[3] === null)
     if (large === -1) return { changes: rows.map(loggedChange), window, complete: rows.length < limit }
     if (large > 0) return { changes: rows.slice(0, large).map(loggedChange), window, complete: false }
   }
-  const values = [...range, bytes, late.map(String), window.lastSeq.toString()]
-  const rows = await connection.texts(statements.sizedPage, values, pageTimeoutMs)
+  const rows = await connection.texts(statements.sizedPage, [...range, bytes, ...ofLate], pageTimeoutMs)
   const total = Number(rows[0]?.[9] ?? 0)
   return { changes: rows.map(loggedChange), window, complete: total < limit && rows.length === total }
 }

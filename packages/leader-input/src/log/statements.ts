@@ -9,7 +9,9 @@ export interface LogStatements {
    * no operation: whoever meets one reads on with `sizedPage`. All values as the server writes them.
    */
   readonly page: Statement
-  /** The same for any window, with a limit of bytes, and of how many rows it would be but for that. */
+  /** The same of any window. */
+  readonly latePage: Statement
+  /** A page of any window that ends at a limit of bytes, and of how many rows it would be but for that. */
   readonly sizedPage: Statement
   /** The last number drawn. Parameters: none. */
   readonly lastNumber: Statement
@@ -75,23 +77,45 @@ const rowBytes = (row: string): string =>
 const micros = (at: string): string =>
   `round(date_part('epoch', ${at} - timestamptz '2020-01-01 00:00:00+00') * 1000000)::bigint + 1577836800000000`
 
+/**
+ * A value that the planner does not see. Where it sees a limit, and thinks that there are fewer rows, it sorts all that is
+ * left for each page: of a large transaction, whose id no statistics know, the more the larger it is. And where the cost
+ * that it expects depends on values, it plans anew for each of them, which takes longer than a small page.
+ */
+const hidden = (value: string): string => `(SELECT ${value})`
+
 export function logStatements(schema: string): LogStatements {
   const at = quoteIdentifier(schema)
   const fresh = `revision = revision + 1, moved_at = clock_timestamp(), own_xids = '{}', gap_from = NULL, gap_to = NULL`
   const unpinned = 'snap_next = NULL, last_seq = 0, hi = NULL, next_lo = NULL'
-  const inRange = (
-    above: string,
-    upTo: string,
-    fromXid: string,
-    untilXid: string,
-    inProgress: string,
-    lineage: string,
-    locations: string,
-  ): string =>
-    `c.seq > ${above} AND c.seq <= ${upTo}
-              AND coalesce(c.xid >= ${fromXid}::xid8 AND c.xid < ${untilXid}::xid8 AND c.xid <> ALL (${inProgress}::xid8[])
-                           AND c.lineage = ${lineage} AND c.relation = ANY (${locations}::text[]), false)`
+  // "coalesce(..., false)" keeps the conditions on xid away from the planner, which would else choose their index, or think
+  // that few rows are left and sort all of them for each page. By number, from lo on, is the one path that stays good
+  // whatever the statistics say.
+  const range = `c.seq > ${hidden('$1::bigint')} AND c.seq <= ${hidden('$2::bigint')}
+              AND coalesce(c.xid >= $3::xid8 AND c.xid < $4::xid8 AND c.xid <> ALL ($5::xid8[])
+                           AND c.lineage = $6 AND c.relation = ANY ($7::text[]), false)`
+  const limit = hidden('$8::bigint')
   const columns = 'c.seq, c.xid, c.relation, c.operation, c.key, c.old_key, c.before, c.after, c.at'
+  // Transactions that finished late come from behind lo, one by one. BETWEEN instead of = keeps the order by xid and number
+  // a reason to take their index.
+  const rangeAndLate = `
+          (SELECT ${columns} FROM ${at}.changes c WHERE ${range} ORDER BY c.seq LIMIT ${limit})
+          UNION ALL
+          (SELECT c.*
+             FROM unnest(${hidden('$10::xid8[]')}) AS late (xid),
+                  LATERAL (SELECT ${columns}
+                             FROM ${at}.changes c
+                            WHERE c.xid BETWEEN late.xid AND late.xid AND c.seq > ${hidden('$11::bigint')}
+                              AND coalesce(c.lineage = $6 AND c.relation = ANY ($7::text[]), false)
+                            ORDER BY c.xid, c.seq LIMIT ${limit}) c)`
+  // Nothing is cast to text on the way: the server writes text anyway, and a cast would do it twice.
+  const shown = `
+               c.seq, c.xid, c.relation,
+               CASE WHEN octet_length(c.before::text) > $9 OR octet_length(c.after::text) > $9 THEN NULL ELSE c.operation END,
+               c.key, c.old_key,
+               CASE WHEN octet_length(c.before::text) <= $9 THEN c.before END,
+               CASE WHEN octet_length(c.after::text) <= $9 THEN c.after END,
+               ${micros('c.at')}`
   return {
     probe: {
       name: 'input_probe',
@@ -100,40 +124,16 @@ export function logStatements(schema: string): LogStatements {
     },
     page: {
       name: 'input_page',
-      // "coalesce(..., false)" keeps the conditions on xid away from the planner, which would else choose their index, or
-      // think that few rows are left and sort all of them for each page. By number, from lo on, is the one path that stays
-      // good whatever the statistics say. Nothing is cast to text: the server writes text anyway, and a cast would do it twice.
-      text: `
-        SELECT c.seq, c.xid, c.relation,
-               CASE WHEN octet_length(c.before::text) > $9 OR octet_length(c.after::text) > $9 THEN NULL ELSE c.operation END,
-               c.key, c.old_key,
-               CASE WHEN octet_length(c.before::text) <= $9 THEN c.before END,
-               CASE WHEN octet_length(c.after::text) <= $9 THEN c.after END,
-               ${micros('c.at')}
-          FROM ${at}.changes c
-         WHERE ${inRange('$1', '$2', '$3', '$4', '$5', '$6', '$7')}
-         ORDER BY c.seq LIMIT $8`,
+      text: `SELECT ${shown} FROM ${at}.changes c WHERE ${range} ORDER BY c.seq LIMIT ${limit}`,
+    },
+    latePage: {
+      name: 'input_late_page',
+      text: `SELECT ${shown} FROM (${rangeAndLate}) c ORDER BY c.seq LIMIT ${limit}`,
     },
     sizedPage: {
       name: 'input_sized_page',
-      // BETWEEN instead of = keeps the order by xid and number a reason to take their index. Transactions that finished late
-      // come from behind lo, one by one.
       text: `
-        WITH page AS (
-          (SELECT ${columns}
-             FROM ${at}.changes c
-            WHERE ${inRange('$1', '$2', '$3', '$4', '$5', '$6', '$7')}
-            ORDER BY c.seq LIMIT $8)
-          UNION ALL
-          (SELECT c.*
-             FROM unnest($10::xid8[]) AS late (xid),
-                  LATERAL (SELECT ${columns}
-                             FROM ${at}.changes c
-                            WHERE c.xid BETWEEN late.xid AND late.xid AND c.seq > $11
-                              AND coalesce(c.lineage = $6 AND c.relation = ANY ($7::text[]), false)
-                            ORDER BY c.xid, c.seq LIMIT $8) c)
-          ORDER BY seq LIMIT $8
-        ), sized AS (
+        WITH page AS (${rangeAndLate} ORDER BY seq LIMIT ${limit}), sized AS (
           SELECT page.*, sum(${rowBytes('page')}) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes,
                  row_number() OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS place,
                  count(*) OVER () AS total

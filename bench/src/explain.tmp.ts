@@ -1,3 +1,0 @@
-import { spawnSync } from 'node:child_process'
-
-spawnSync('bash', ['/tmp/is2/tests.sh'], { stdio: 'inherit' })
