@@ -34,14 +34,14 @@ export class Blocking implements Waiting {
 
   async wait(wait: Wait): Promise<Granted | null> {
     using alarm = new Alarm(wait.limit)
-    return await outlast(wait.limit, alarm, (reached) => this.#waitOnSeats(wait, reached))
+    return await outlast(wait.limit, alarm, this.#context.outage, () => this.#waitOnSeats(wait))
   }
 
-  async #waitOnSeats(wait: Wait, reached: () => void): Promise<Granted | null> {
+  async #waitOnSeats(wait: Wait): Promise<Granted | null> {
     while (wait.limit.over() === undefined) {
       const seat = await this.#seats.take()
-      reached()
       if (seat === null) return this.#fallback.wait(wait)
+      this.#context.outage.end()
       // It may have taken a while to connect, and nobody would tell us of an end that has come already.
       if (wait.limit.over() !== undefined) {
         this.#seats.giveBack(seat)

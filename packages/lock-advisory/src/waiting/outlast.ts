@@ -1,31 +1,31 @@
 import { hasErrorCode } from '@x/lock-core'
 import type { WaitLimit } from '@x/lock-core/adapter'
 import type { Alarm } from './alarm.ts'
-
-const longestBackoffMs = 5_000
+import type { Outage } from './outage.ts'
 
 /**
  * Runs `attempt` again for as long as the database cannot be reached and the limit allows it: who waits goes on waiting
  * through a restart of the server. Null when the limit is over.
- * @param attempt calls `reached` when it has a session, so that the next failure is the first one again
+ * @param attempt says `outage.end()` when it has a session
  */
 export async function outlast<T>(
   limit: WaitLimit,
   alarm: Alarm,
-  attempt: (reached: () => void) => Promise<T>,
+  outage: Outage,
+  attempt: () => Promise<T>,
 ): Promise<T | null> {
-  let failures = 0
   while (limit.over() === undefined) {
+    const pauseMs = outage.pauseMs()
+    if (pauseMs > 0) {
+      alarm.clear()
+      await alarm.sleep(pauseMs)
+      continue
+    }
     try {
-      return await attempt(() => {
-        failures = 0
-      })
+      return await attempt()
     } catch (error) {
       if (!hasErrorCode(error, 'CONNECTION') && !hasErrorCode(error, 'CLOSED')) throw error
-      if (limit.over() !== undefined) break
-      failures += 1
-      alarm.clear()
-      await alarm.sleep(Math.min(50 * 2 ** failures, longestBackoffMs) * (0.5 + Math.random() / 2))
+      outage.failed()
     }
   }
   return null

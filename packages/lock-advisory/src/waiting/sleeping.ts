@@ -41,10 +41,11 @@ export class Sleeping implements Waiting {
     // Interest takes a slot of the server's lock table as well. Without room for it the poll is all there is.
     const announces = this.#budget.tryTake()
     try {
-      return await outlast(wait.limit, alarm, async (reached) => {
+      const { outage } = this.#context
+      return await outlast(wait.limit, alarm, outage, async () => {
         const session = await this.#context.session()
         this.#alarms.set(alarm, session)
-        reached()
+        outage.end()
         return this.#waitIn(session, wait, alarm, announces)
       })
     } finally {

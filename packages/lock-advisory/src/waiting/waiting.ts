@@ -2,6 +2,7 @@ import type { LockMode } from '@x/lock-core'
 import type { WaitLimit } from '@x/lock-core/adapter'
 import type { Outcome } from '../batch.ts'
 import type { SessionLocks } from '../session-locks.ts'
+import type { Outage } from './outage.ts'
 
 /** One who waits: the head of his id's line in this process, after a first try that found the lock taken. */
 export interface Wait {
@@ -34,4 +35,6 @@ export interface WaitingContext {
   /** The locker's session, opened when there is none. */
   session(): Promise<SessionLocks>
   readonly pollMs: number
+  /** Of all who wait with this locker. */
+  readonly outage: Outage
 }
