@@ -1,5 +1,5 @@
 import { ConnectionError, type Policy } from '@x/lock-core'
-import { fromPgError, isLostName, preparedName, type Row, type Statement } from '@x/pg-session'
+import { fromPgError, isLostName, plainTypes, preparedName, type Row, type Statement } from '@x/pg-session'
 import type { PoolClient, QueryResult } from 'pg'
 
 /** One client of the pool, in one pair of hands. */
@@ -94,7 +94,7 @@ export function connectionOver(client: PoolClient, shared: Shared): Connection {
     statement: Statement,
     values: unknown[],
     withinMs: number,
-    types: typeof asSent | undefined,
+    types: typeof asSent | typeof plainTypes,
   ): Promise<Row[]> => {
     const { name, text } = statement
     const query = (): Promise<QueryResult> => {
@@ -116,7 +116,7 @@ export function connectionOver(client: PoolClient, shared: Shared): Connection {
     })
   }
   const connection: Connection = {
-    rows: (statement, values = [], withinMs = statementTimeoutMs) => ask(statement, values, withinMs, undefined),
+    rows: (statement, values = [], withinMs = statementTimeoutMs) => ask(statement, values, withinMs, plainTypes),
     texts: (statement, values = [], withinMs = statementTimeoutMs) => ask(statement, values, withinMs, asSent),
     async run(text, withinMs = statementTimeoutMs) {
       const result: unknown = await guarded(() =>

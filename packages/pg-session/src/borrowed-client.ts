@@ -1,6 +1,7 @@
 import { ConnectionError, type PgPool } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import { refuseNative } from './client.ts'
+import { plainTypes } from './plain-types.ts'
 import { preparedName } from './prepared-name.ts'
 import { fromConnectError, fromPgError, isAnswer } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
@@ -99,6 +100,7 @@ export class BorrowedClient {
       text: statement.text,
       values,
       rowMode: 'array',
+      types: plainTypes,
     })
   }
 

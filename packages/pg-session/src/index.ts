@@ -28,6 +28,7 @@ export {
 export { checkSchema, createMigrations, migrate, type PackageMigrations } from './migrate.ts'
 export { renderMigration } from './migration.ts'
 export { type OwnPool, openPool } from './own-pool.ts'
+export { plainTypes } from './plain-types.ts'
 export { isLostName, preparedName } from './prepared-name.ts'
 export {
   createRunner,
