@@ -8,7 +8,7 @@ import { expect, it } from 'vitest'
 import { z } from 'zod'
 import { migrate } from '../../src/migrations.ts'
 import { itemsInput } from '../support/evidence.ts'
-import { differences, isCaughtUp, randomTransaction, workloadTables } from '../support/workload.ts'
+import { differences, isCaughtUp, randomTransaction, standstill, workloadTables } from '../support/workload.ts'
 
 const database = useDatabase({
   template: {
@@ -86,7 +86,11 @@ for (const kind of ['table', 'advisory', 'everyone'] as const) {
       }
       await Promise.all([...writers, breakThings()])
       for (const replica of replicas) replica.resume()
-      await eventually(() => isCaughtUp(pool), { deadlineMs: 60_000 })
+      await eventually(() => isCaughtUp(pool), { deadlineMs: 60_000 }).catch(async (error) => {
+        const said = replicas.map(({ isRunning, messages }) => [isRunning, messages.slice(-3)])
+        const { events } = await input.lag()
+        throw new Error(`${error}; lag ${events}; ${JSON.stringify(said)}; ${await standstill(pool)}`)
+      })
       const evidence = await pool.query<{ changes: string; epochs: string }>(
         'SELECT (SELECT count(*) FROM journal) AS changes, (SELECT count(DISTINCT epoch) FROM effects) AS epochs',
       )

@@ -94,3 +94,14 @@ export const isCaughtUp = async (pool: Pool): Promise<boolean> => {
   )
   return Number(rows[0]?.effects) >= Number(rows[0]?.journal)
 }
+
+/** What tells a feed that stands still from one that has lost changes: where it is, who holds what, and who waits. */
+export const standstill = async (pool: Pool): Promise<string> => {
+  const { rows } = await pool.query(`
+    SELECT (SELECT json_agg(c) FROM coordination.cursors c) AS cursors,
+           (SELECT json_agg(json_build_array(a.pid, a.application_name, a.state, a.wait_event, a.backend_xid, left(a.query, 90)))
+              FROM pg_stat_activity a WHERE a.datname = current_database()) AS sessions,
+           (SELECT json_agg(json_build_array(l.pid, l.mode, l.granted)) FROM pg_locks l WHERE l.locktype = 'advisory') AS locks,
+           (SELECT count(*) FROM effects) AS effects, (SELECT count(*) FROM journal) AS journal`)
+  return JSON.stringify(rows[0])
+}
