@@ -1,10 +1,100 @@
-import { ConfigurationError, hasErrorCode, type Lock, type Logger } from '@x/lock-core'
-import type { LeaderInputOptions } from './options.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { ConfigurationError, hasErrorCode, type Lock } from '@x/lock-core'
+import { retryDelayMs } from './handling/retry.ts'
+import { lead } from './lead.ts'
+import { Outranked, takeEpoch } from './leadership.ts'
+import { type InputParts, Term } from './term.ts'
+
+/** After this long without a failure the next one counts as the first. */
+const calmMs = 10_000
+const longestPauseMs = 2_000
+
+/**
+ * Campaigns for the lead, leads when it is granted, and campaigns again when a term has ended, until `signal` aborts.
+ * @param check has to succeed once before the first campaign
+ * @throws what no waiting will heal
+ */
+export async function campaignAgainAndAgain<DB>(
+  parts: InputParts<DB>,
+  check: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { options, health } = parts
+  const campaign = campaigner(parts)
+  let failures = 0
+  let isChecked = false
+  while (!signal.aborted) {
+    const startedAt = performance.now()
+    try {
+      if (!isChecked) await check()
+      isChecked = true
+      await campaign(signal)
+    } catch (error) {
+      if (signal.aborted) return
+      if (isFatal(error)) throw error
+      failures = performance.now() - startedAt > calmMs ? 1 : failures + 1
+      health.lastError = error
+      options.logger?.warn({ input: options.name, err: error }, 'the term ended; campaigning again')
+      await delay(Math.min(longestPauseMs, retryDelayMs(failures, Math.random)), undefined, { signal }).catch(() => {})
+    }
+  }
+}
+
+/** One campaign after the other, each of which knows what those before it have met. */
+function campaigner<DB>(parts: InputParts<DB>): (signal: AbortSignal) => Promise<void> {
+  const { options, health, connections, log } = parts
+  /** Above the token of a lock of ours, and there before any that comes. */
+  let foreignEpoch: bigint | null = null
+
+  const leadUnder = async (lock: Lock, signal: AbortSignal): Promise<void> => {
+    const connection = await connections.connect()
+    const termSignal = AbortSignal.any([signal, lock.signal])
+    let term: Term<DB> | null = null
+    const onLost = (): void => {
+      health.lastError = lock.signal.reason
+      options.logger?.warn(
+        { input: options.name, err: lock.signal.reason },
+        'the lock was lost, and the lead with it (where renewals are late: has the pool a client left for the locker?)',
+      )
+      if (term === null) connection.release(true)
+      else term.abandon()
+    }
+    lock.signal.addEventListener('abort', onLost, { once: true })
+    try {
+      const durableTokens = options.locker.capabilities.fencing === 'durable'
+      const { name, logger } = options
+      const stored = await takeEpoch(connection, log, { name, lock, durableTokens, foreignEpoch, logger })
+      term = new Term(parts, lock, connection, stored, termSignal)
+      health.status = 'leading'
+      health.epoch = stored.epoch
+      logger?.info({ input: name, epoch: stored.epoch.toString() }, 'leading')
+      await lead(term, parts.wakeUp)
+    } catch (error) {
+      if (error instanceof Outranked) foreignEpoch = error.epoch
+      // What fails because the time is over is not a failure.
+      if (!termSignal.aborted) throw error
+    } finally {
+      lock.signal.removeEventListener('abort', onLost)
+      if (term === null) connection.release()
+      else term.release()
+    }
+  }
+  return async (signal) => {
+    const lock = await acquireLead(options, signal)
+    try {
+      await leadUnder(lock, signal)
+    } finally {
+      health.status = 'standby'
+      health.epoch = null
+      await releaseLead(lock, options)
+    }
+  }
+}
 
 /** A lock that cannot be released ends by itself, and the error underneath is the one to report. */
-export async function releaseLead(
+async function releaseLead(
   lock: Lock,
-  { name, logger }: { readonly name: string; readonly logger: Logger | undefined },
+  { name, logger }: Pick<InputParts<unknown>['options'], 'name' | 'logger'>,
 ): Promise<void> {
   try {
     await lock[Symbol.asyncDispose]()
@@ -13,16 +103,8 @@ export async function releaseLead(
   }
 }
 
-export async function acquireLead(
-  locker: LeaderInputOptions<unknown>['locker'],
-  options: {
-    readonly lockKey: string
-    readonly takeoverMs: number
-    readonly name: string
-    readonly logger: Logger | undefined
-  },
-  signal: AbortSignal,
-): Promise<Lock> {
+async function acquireLead(options: InputParts<unknown>['options'], signal: AbortSignal): Promise<Lock> {
+  const { locker } = options
   try {
     return await locker.acquire(options.lockKey, {
       signal,
@@ -40,7 +122,7 @@ export async function acquireLead(
 }
 
 /** What no waiting will heal. */
-export function isFatal(error: unknown): boolean {
+function isFatal(error: unknown): boolean {
   return (
     hasErrorCode(error, 'INVALID_OPTIONS') ||
     hasErrorCode(error, 'SCHEMA_MISSING') ||

@@ -1,7 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { ClosedError, ConfigurationError, type Lock } from '@x/lock-core'
+import { ClosedError, ConfigurationError } from '@x/lock-core'
 import type { KyselyPlugin } from 'kysely'
-import { acquireLead, isFatal, releaseLead } from './campaign.ts'
+import { campaignAgainAndAgain } from './campaign.ts'
 import { findDriftWhileRunning } from './capture/drift.ts'
 import { type InstallReport, install, uninstall } from './capture/install.ts'
 import { captureStatements } from './capture/statements.ts'
@@ -9,19 +8,16 @@ import type { ChangeEvent } from './change-event.ts'
 import { connections } from './connections.ts'
 import { eventIterator } from './handling/iterator.ts'
 import { discardParked, replayWhatIsParked } from './handling/parked.ts'
-import { retryDelayMs } from './handling/retry.ts'
 import { parkStatements } from './handling/statements.ts'
 import type { HealthRecord, InputHealth } from './health.ts'
 import { type Lag, lagStatement, readLag } from './lag.ts'
-import { lead } from './lead.ts'
-import { Outranked, takeEpoch } from './leadership.ts'
 import { rebase } from './log/rebase.ts'
 import { type SeekPosition, seekCursor } from './log/seek.ts'
 import { logStatements } from './log/statements.ts'
 import { upkeepStatements } from './log/upkeep-statements.ts'
 import { type ChangeHandler, type LeaderInputOptions, resolveOptions } from './options.ts'
 import { migrations } from './schema.ts'
-import { type InputParts, Term } from './term.ts'
+import type { InputParts } from './term.ts'
 import { pollOnly, wakeByNotify } from './wake-up.ts'
 
 /** A dead line never answers; whoever stops the input does not wait for it longer than this. */
@@ -103,8 +99,6 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
   const closing = new AbortController()
   let running: Promise<void> | null = null
   let paused = false
-  /** Above the token of a lock of ours, and there before any that comes. */
-  let foreignEpoch: bigint | null = null
 
   const assertOpen = (): void => {
     if (closing.signal.aborted) throw new ClosedError('leader input')
@@ -114,57 +108,6 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
     await conns.use((connection) =>
       migrations.check({ query: (statement, values) => connection.rows(statement, values) as never }, options.schema),
     )
-  }
-
-  const campaign = async (parts: InputParts<DB>, signal: AbortSignal): Promise<void> => {
-    const { locker } = options
-    const lock = await acquireLead(locker, options, signal)
-    try {
-      await leadUnder(parts, lock, signal)
-    } finally {
-      health.status = 'standby'
-      health.epoch = null
-      await releaseLead(lock, options)
-    }
-  }
-
-  const leadUnder = async (parts: InputParts<DB>, lock: Lock, signal: AbortSignal): Promise<void> => {
-    const connection = await conns.connect()
-    const termSignal = AbortSignal.any([signal, lock.signal])
-    let term: Term<DB> | null = null
-    const onLost = (): void => {
-      health.lastError = lock.signal.reason
-      options.logger?.warn(
-        { input: options.name, err: lock.signal.reason },
-        'the lock was lost, and the lead with it (where renewals are late: has the pool a client left for the locker?)',
-      )
-      if (term === null) connection.release(true)
-      else term.abandon()
-    }
-    lock.signal.addEventListener('abort', onLost, { once: true })
-    try {
-      const durableTokens = options.locker.capabilities.fencing === 'durable'
-      const stored = await takeEpoch(connection, log, {
-        name: options.name,
-        lock,
-        durableTokens,
-        foreignEpoch,
-        logger: options.logger,
-      })
-      term = new Term(parts, lock, connection, stored, termSignal)
-      health.status = 'leading'
-      health.epoch = stored.epoch
-      options.logger?.info({ input: options.name, epoch: stored.epoch.toString() }, 'leading')
-      await lead(term, parts.wakeUp)
-    } catch (error) {
-      if (error instanceof Outranked) foreignEpoch = error.epoch
-      // What fails because the time is over is not a failure.
-      if (!termSignal.aborted) throw error
-    } finally {
-      lock.signal.removeEventListener('abort', onLost)
-      if (term === null) connection.release()
-      else term.release()
-    }
   }
 
   const start = async (
@@ -196,29 +139,13 @@ export function createLeaderInput<DB>(given: LeaderInputOptions<DB>): LeaderInpu
             }),
     }
     health.status = 'standby'
-    let failures = 0
-    let schemaChecked = false
     let patience: NodeJS.Timeout | undefined
     const onStop = (): void => {
       patience = setTimeout(() => conns.giveUp(), stopPatienceMs)
     }
     signal.addEventListener('abort', onStop, { once: true })
     try {
-      while (!signal.aborted) {
-        const startedAt = performance.now()
-        try {
-          if (!schemaChecked) await checked()
-          schemaChecked = true
-          await campaign(parts, signal)
-        } catch (error) {
-          if (signal.aborted) return
-          if (isFatal(error)) throw error
-          failures = performance.now() - startedAt > 10_000 ? 1 : failures + 1
-          health.lastError = error
-          options.logger?.warn({ input: options.name, err: error }, 'the term ended; campaigning again')
-          await delay(Math.min(2_000, retryDelayMs(failures, Math.random)), undefined, { signal }).catch(() => {})
-        }
-      }
+      await campaignAgainAndAgain(parts, checked, signal)
     } finally {
       clearTimeout(patience)
       signal.removeEventListener('abort', onStop)
