@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { ClosedError, type Logger, NodeEvictedError } from '@x/lock-core'
-import { type Clock, type Timer, traced } from '@x/lock-core/adapter'
+import { type Clock, traced } from '@x/lock-core/adapter'
 import type { AnsweredBeat } from './beat.ts'
 import type { ClusterEvent } from './cluster-event.ts'
+import { Eviction } from './eviction.ts'
 import { Lifelines } from './lifelines.ts'
-import { type Membership, type MembershipStep, memberWhoAsks, nextMembership, selfAt } from './membership.ts'
 import { checkMetadata } from './metadata.ts'
 import type { Metadata, Node, NodeRecord } from './node.ts'
 import type { ClusterDiscoveryOptions, ResolvedOptions } from './options.ts'
+import { Standing } from './standing.ts'
 import type { Incarnation } from './tables.ts'
-import { type ClusterTrace, joinChannel, leaveChannel, selfDownChannel, updateChannel } from './tracing.ts'
+import { type ClusterTrace, joinChannel, leaveChannel, updateChannel } from './tracing.ts'
 import { Turns } from './turns.ts'
 import type { View } from './view.ts'
 
@@ -37,17 +38,15 @@ const closePatienceMs = 5_000
 export class Member {
   readonly #options: ResolvedOptions
   readonly #clock: Clock
-  readonly #random: () => number
   readonly #logger: Logger | undefined
   readonly #lines: Lifelines
   readonly #callbacks: MemberCallbacks
-  #membership: Membership = { at: 'idle' }
-  #metadata: Metadata
+  readonly #standing: Standing
   #attempt = randomUUID()
   #tablesChecked = false
-  #rejoinTimer: Timer | null = null
   /** Join, drain, leave and updates of one node never overlap. */
   readonly #turns = new Turns()
+  readonly #eviction: Eviction
   #closing: Promise<void> | null = null
 
   constructor(
@@ -60,12 +59,24 @@ export class Member {
     this.#options = options
     this.#callbacks = callbacks
     this.#clock = clock
-    this.#random = random
     this.#logger = given.logger
-    this.#metadata = options.node.metadata
+    this.#standing = new Standing(options, clock)
     this.#lines = new Lifelines(given, options, clock, random, {
       onEvents: (events) => this.#happened(events),
       onAnswer: (beat) => this.#answered(beat),
+    })
+    this.#eviction = new Eviction({
+      options,
+      lines: this.#lines,
+      standing: this.#standing,
+      turns: this.#turns,
+      clock,
+      random,
+      logger: given.logger,
+      onSelfDown: (cause) => this.#happened([{ type: 'self-down', version: this.view.version, cause }]),
+      isOpen: () => this.#closing === null,
+      joinAgain: () => this.#joinAgain(),
+      onEnded: () => this.#stopSeeing(),
     })
   }
 
@@ -74,21 +85,11 @@ export class Member {
   }
 
   get self(): Node {
-    const { id, name, address } = this.#options.node
-    return selfAt(this.#membership, this.#clock.now(), {
-      id,
-      incarnation: 0n,
-      name,
-      address,
-      metadata: this.#metadata,
-      state: 'joining',
-      joinedAt: new Date(0),
-      version: 0n,
-    })
+    return this.#standing.self
   }
 
   get isConnected(): boolean {
-    return this.#membership.at === 'member' && this.#lines.contact.isUnbroken(this.#clock.now())
+    return this.isMember && this.#lines.contact.isUnbroken(this.#clock.now())
   }
 
   get viewAgeMs(): number {
@@ -101,7 +102,7 @@ export class Member {
 
   /** Whether this process is a member and has not begun to leave. */
   get isMember(): boolean {
-    return this.#membership.at === 'member'
+    return this.#standing.at === 'member'
   }
 
   join(): Promise<void> {
@@ -129,16 +130,16 @@ export class Member {
   updateMetadata(patch: Metadata): Promise<Node> {
     return this.#turns.take(async () => {
       this.assertOpen()
-      const metadata = checkMetadata({ ...this.#metadata, ...checkMetadata(patch, 'patch') }, 'patch')
-      if (this.#membership.at === 'idle' || this.#membership.at === 'left') {
-        this.#metadata = metadata
+      const metadata = checkMetadata({ ...this.#standing.metadata, ...checkMetadata(patch, 'patch') }, 'patch')
+      if (this.#standing.at === 'idle' || this.#standing.at === 'left') {
+        this.#standing.metadata = metadata
         return this.self
       }
       const self = this.#incarnation('updateMetadata')
       await traced(updateChannel, { cluster: this.#options.cluster, id: self.id }, async () => {
         this.#changed(await this.#lines.tables.update(self, metadata), self)
       })
-      this.#metadata = metadata
+      this.#standing.metadata = metadata
       await this.#seeOwnChange()
       return this.self
     })
@@ -173,21 +174,25 @@ export class Member {
 
   async #join(): Promise<void> {
     const { node, cluster, ttlMs } = this.#options
-    this.#step({ step: 'join' })
+    this.#standing.step({ step: 'join' })
     try {
       if (!this.#tablesChecked) await this.#lines.tables.checkSchema()
       this.#tablesChecked = true
       const startedAt = this.#clock.now()
       const joined = await traced<ClusterTrace, NodeRecord>(joinChannel, { cluster, id: node.id }, async (context) => {
-        const record = await this.#lines.tables.join({ ...node, metadata: this.#metadata }, this.#attempt, ttlMs)
+        const record = await this.#lines.tables.join(
+          { ...node, metadata: this.#standing.metadata },
+          this.#attempt,
+          ttlMs,
+        )
         context.version = record.node.version
         return record
       })
       this.#attempt = randomUUID()
       this.#lines.contact.answered(startedAt, this.#clock.now())
-      this.#step({ step: 'joined', node: joined.node, confirmedUntil: startedAt + ttlMs })
+      this.#standing.step({ step: 'joined', node: joined.node, confirmedUntil: startedAt + ttlMs })
     } catch (error) {
-      this.#step({ step: 'join-failed' })
+      this.#standing.step({ step: 'join-failed' })
       throw error
     }
     this.#lines.keeper.start()
@@ -196,15 +201,14 @@ export class Member {
   }
 
   async #leave(timeoutMs: number): Promise<void> {
-    this.#rejoinTimer?.cancel()
-    this.#rejoinTimer = null
-    const membership = this.#step({ step: 'leave' })
+    this.#eviction.stay()
+    const { now: membership } = this.#standing.step({ step: 'leave' })
     const { cluster } = this.#options
     await this.#lines.stopBeating()
     if (membership.at === 'leaving') {
       const { node } = membership
       await traced(leaveChannel, { cluster, id: node.id }, () => this.#lines.tables.leave(node, timeoutMs))
-      this.#step({ step: 'left' })
+      this.#standing.step({ step: 'left' })
       await this.#seeOwnChange()
     }
     await this.#stopSeeing()
@@ -232,73 +236,40 @@ export class Member {
       this.#lines.tables.abandonBackground()
       await this.#stopSeeing()
     }
-    this.#step({ step: 'close' })
+    this.#standing.step({ step: 'close' })
     await this.#lines.runner.close()
   }
 
   async #answered({ self, answer, startedAt, known }: AnsweredBeat): Promise<void> {
     this.#lines.contact.answered(startedAt, this.#clock.now())
-    if (answer === null) return this.#letGo(self)
-    this.#step({
+    if (answer === null) return this.#eviction.noticed(self)
+    this.#standing.step({
       step: 'confirmed',
       incarnation: self.incarnation,
       confirmedUntil: startedAt + this.#options.ttlMs,
     })
     this.#lines.keeper.beatSaw(answer.version, known, startedAt)
-    if (this.#membership.at === 'member')
-      await this.#lines.sweeper.heard(self, answer, this.#lines.keeper.view.members())
+    if (this.isMember) await this.#lines.sweeper.heard(self, answer, this.#lines.keeper.view.members())
   }
 
-  /** The beat found no row of this incarnation: the others have let it go, or another process has its id. */
-  async #letGo(self: Incarnation): Promise<void> {
-    const fate = await this.#lines.tables.fate(self.id)
-    const cause = fate !== null && fate.incarnation > self.incarnation ? 'replaced' : 'evicted'
-    const before = this.#membership
-    if (this.#step({ step: 'let-go', incarnation: self.incarnation, cause }) === before) return
-    const { cluster, rejoin, heartbeatMs } = this.#options
-    this.#logger?.warn({ cluster, ...self, cause }, 'this node is no member any more')
-    selfDownChannel.publish({ cluster, ...self, cause })
-    this.#happened([{ type: 'self-down', version: this.view.version, cause }])
-    // Not awaited: this runs inside a beat, and stopping waits for beats.
-    void this.#turns.take(async () => {
-      if (this.#membership.at !== 'evicted') return
-      await this.#lines.stopBeating()
-      if (cause === 'evicted' && rejoin) this.#rejoinIn(this.#random() * heartbeatMs)
-      else await this.#stopSeeing()
-    })
-  }
-
-  #rejoinIn(delayMs: number): void {
-    if (this.#closing !== null) return
-    const { heartbeatMs, cluster, node } = this.#options
-    this.#rejoinTimer = this.#clock.schedule(() => {
-      this.#rejoinTimer = null
-      void this.#turns.take(async () => {
-        if (this.#closing !== null || this.#membership.at !== 'evicted') return
-        try {
-          await this.#join()
-          // The old view stands until it succeeds; beats ask again.
-          await this.#lines.keeper.refresh().catch(() => {})
-          this.#callbacks.onJoined()
-        } catch (error) {
-          this.#logger?.debug({ err: error, cluster, id: node.id }, 'joining again failed; it will be tried again')
-          this.#rejoinIn(heartbeatMs * (0.5 + this.#random()))
-        }
-      })
-    }, delayMs)
+  async #joinAgain(): Promise<void> {
+    await this.#join()
+    // The old view stands until it succeeds; beats ask again.
+    await this.#lines.keeper.refresh().catch(() => {})
+    this.#callbacks.onJoined()
   }
 
   #happened(events: readonly ClusterEvent[]): void {
     const self = this.#lines.keeper.view.member(this.#options.node.id)
-    if (self !== undefined) this.#step({ step: 'changed', node: self })
+    if (self !== undefined) this.#standing.step({ step: 'changed', node: self })
     // The view says that this node is gone: the next beat will say why.
-    else if (this.#membership.at === 'member') this.#lines.heart.beatNow()
+    else if (this.isMember) this.#lines.heart.beatNow()
     this.#callbacks.onEvents(events)
   }
 
   #changed(record: { readonly node: Node } | null, self: Incarnation): void {
     if (record !== null) {
-      this.#step({ step: 'changed', node: record.node })
+      this.#standing.step({ step: 'changed', node: record.node })
       return
     }
     this.#lines.heart.beatNow()
@@ -310,12 +281,6 @@ export class Member {
   /** @throws {ClosedError}, {NodeEvictedError}, {ConfigurationError} unless this process is a member */
   #incarnation(what: string): Incarnation {
     this.assertOpen()
-    const { id, incarnation } = memberWhoAsks(this.#membership, this.#options.cluster, what)
-    return { id, incarnation }
-  }
-
-  #step(step: MembershipStep): Membership {
-    this.#membership = nextMembership(this.#membership, step)
-    return this.#membership
+    return this.#standing.asking(what)
   }
 }

@@ -2,7 +2,7 @@ import { ConfigurationError, NodeEvictedError } from '@x/lock-core'
 import type { Node } from './node.ts'
 
 /** Why a node is not a member any more although it did not leave. */
-type EvictionCause = 'evicted' | 'replaced'
+export type EvictionCause = 'evicted' | 'replaced'
 
 /**
  * Where this process stands in the cluster.
