@@ -1,4 +1,11 @@
-import { hasErrorCode, type LockLostReason, type LockMode, LockNotHeldError, UnsupportedError } from '@x/lock-core'
+import {
+  ConnectionError,
+  hasErrorCode,
+  type LockLostReason,
+  type LockMode,
+  LockNotHeldError,
+  UnsupportedError,
+} from '@x/lock-core'
 import { type LockFamily, LockHandle, monotonicNow, type ResolvedAcquireOptions, type Turn } from '@x/lock-core/adapter'
 import { openSession, type Row, type Session, type Statement } from '@x/pg-session'
 import type { AdvisoryLock, Grant } from './advisory-lock.ts'
@@ -279,8 +286,10 @@ export class SessionLocks {
     this.#loseAll({ reason, cause })
     this.#context.onEnded(this)
     this.#context.onLost(this)
-    // It may still be there: as long as the server believes in it, its locks keep everybody out.
-    this.#session.close().catch(() => {})
+    // It may still be there: as long as the server believes in it, its locks keep everybody out. Whoever is in the middle of
+    // a statement must not take the end of a session for that of the locker.
+    const lost = new ConnectionError(`the session of advisory locks was given up (${reason})`, { cause })
+    this.#session.close(lost).catch(() => {})
   }
 
   #loseAll(loss: { readonly reason: LockLostReason; readonly cause: unknown }): void {

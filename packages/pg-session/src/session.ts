@@ -48,8 +48,11 @@ export interface Session {
    * @default true
    */
   keepProcess(on: boolean): void
-  /** Ends the connection; what is in flight rejects with {ClosedError}. Resolves when the socket is closed. Idempotent. */
-  close(): Promise<void>
+  /**
+   * Ends the connection; what is in flight rejects with `reason`. Resolves when the socket is closed. Idempotent.
+   * @param reason why, for who gave the session up without closing what it belongs to @default a {ClosedError}
+   */
+  close(reason?: CoordinationError): Promise<void>
 }
 
 /** @default of every `detectMs` */
@@ -127,7 +130,7 @@ class WatchedSession implements Session {
     this.#wire.keepProcess(on)
   }
 
-  close(): Promise<void> {
-    return this.#wire.close()
+  close(reason?: CoordinationError): Promise<void> {
+    return this.#wire.close(reason)
   }
 }

@@ -20,7 +20,7 @@ export interface WireOptions {
 type WireState =
   | { readonly status: 'open' }
   | { readonly status: 'lost'; readonly error: CoordinationError }
-  | { readonly status: 'closed'; readonly done: Promise<void> }
+  | { readonly status: 'closed'; readonly error: CoordinationError; readonly done: Promise<void> }
 
 interface Request {
   readonly what: string
@@ -138,23 +138,23 @@ export class Wire {
     if (this.#state.status === 'open') keepProcess(this.#client, on)
   }
 
-  /** Ends the connection; what is in flight rejects with {ClosedError}. Resolves when the socket is closed. Idempotent. */
-  close(): Promise<void> {
+  /** Ends the connection; what is in flight rejects with `reason`. Resolves when the socket is closed. Idempotent. */
+  close(reason: CoordinationError = new ClosedError(this.#options.what)): Promise<void> {
     const state = this.#state
     if (state.status === 'closed') return state.done
     // Somebody waits for the end.
     this.keepProcess(true)
     // A client that is busy, as one blocked in a statement, is destroyed by its end().
     const done = endClient(this.#client)
-    this.#state = { status: 'closed', done }
-    this.#stop(() => new ClosedError(this.#options.what))
+    this.#state = { status: 'closed', error: reason, done }
+    this.#stop(() => reason)
     return done
   }
 
   #submit(request: Request): void {
     const state = this.#state
     if (state.status !== 'open') {
-      request.reject(state.status === 'lost' ? state.error : new ClosedError(this.#options.what))
+      request.reject(state.error)
       return
     }
     // Our own queue: the driver's is deprecated, and a statement that waits is not yet sent.

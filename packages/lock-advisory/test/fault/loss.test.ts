@@ -235,3 +235,24 @@ describe('waiters', () => {
     expect(monotonicNow() - killedAt).toBeLessThan(900 * 1.1 + slackMs)
   })
 })
+
+it('who is in the middle of a statement when his session is given up hears of a lost connection, not of a closed locker', async () => {
+  await using proxy = await tcpProxy(database.url)
+  const locker = createLocker({ connectionString: proxy.url(database.url) })
+  const unanswered = (): Promise<void> => proxy.swallowNextReply({ matching: 'advisory_acquire', after: 'hang' })
+  /** Beyond the deadline: whoever asks for the session next finds out before any timer runs. */
+  const isBusy = (): void => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, detectMs + 100)
+    void locker.ping().catch(() => {})
+  }
+  const first = unanswered()
+  const acquiring = expect(locker.acquire('key')).rejects.toMatchObject({ code: 'CONNECTION' })
+  await first
+  // Once more, because what fails in a session is tried in another one first.
+  const second = unanswered()
+  isBusy()
+  await second
+  isBusy()
+  await acquiring
+  await (await locker.acquire('key')).release()
+})
