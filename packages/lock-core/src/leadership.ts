@@ -50,7 +50,11 @@ export interface LeaderElector extends AsyncDisposable {
   readonly state: 'idle' | 'campaigning' | 'leading' | 'stopping' | 'stopped'
   /** The current term; null when not the leader. */
   readonly term: LeaderTerm | null
-  /** Begins to campaign; does nothing when it already does. @throws {ClosedError} */
+  /**
+   * Begins to campaign; does nothing when it already does. From here until it has stopped the process is kept running, as a
+   * leader and as a candidate: one whose only work is the office lives until `stop()` or `close()`, or the end of its locker.
+   * @throws {ClosedError}
+   */
   start(): void
   /**
    * Ends the term with reason `stopped`, or the campaign; resolves when the lock is released. Do not await it inside

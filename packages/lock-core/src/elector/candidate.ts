@@ -9,6 +9,7 @@ import type {
 } from '../leadership.ts'
 import type { Lock, LockStatus } from '../locker.ts'
 import type { Unsubscribe } from '../observability.ts'
+import { keepProcess } from './keep-process.ts'
 import { Listeners } from './listeners.ts'
 import { OfficeTerm } from './office-term.ts'
 import { elapse, jittered } from './pause.ts'
@@ -107,6 +108,7 @@ export class Candidate implements LeaderElector {
   }
 
   async #run(stop: AbortSignal): Promise<void> {
+    using _running = keepProcess()
     if (!stop.aborted && this.#state.kind !== 'campaigning') this.#move({ kind: 'campaigning' })
     while (!stop.aborted) {
       const lock = await this.#campaign(stop)

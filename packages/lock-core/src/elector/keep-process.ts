@@ -1,0 +1,11 @@
+/** The longest that a timer of Node.js takes; it comes again. */
+const seldomMs = 2_147_483_647
+
+/**
+ * Keeps the process running until it is disposed of. A lock does not, and whether a wait does is its adapter's business: of
+ * two replicas whose only work is the office, the leader would end where the standby goes on.
+ */
+export function keepProcess(): Disposable {
+  const timer = setInterval(() => {}, seldomMs)
+  return { [Symbol.dispose]: () => clearInterval(timer) }
+}
