@@ -1,8 +1,10 @@
+import { describeValue } from './adapter/describe-value.ts'
 import { createExactController, type ExactController } from './adapter/exact-signal.ts'
-import { checkKey } from './adapter/options.ts'
+import { checkKey, checkPatience } from './adapter/options.ts'
 import { WaitLimit } from './adapter/wait-limit.ts'
-import { ConfigurationError, hasErrorCode, LockNotHeldError, LockTimeoutError } from './errors.ts'
+import { ConfigurationError, LockNotHeldError, LockTimeoutError } from './errors.ts'
 import type { AcquireOptions, Lock, Locker } from './locker.ts'
+import { checkLocker } from './locker-argument.ts'
 
 /** Several locks that are held, refreshed and released as one. */
 export interface LockSet extends AsyncDisposable {
@@ -39,12 +41,18 @@ export async function acquireMany(
   keys: Iterable<string>,
   options: AcquireOptions = {},
 ): Promise<LockSet> {
+  checkLocker(locker, 'acquireMany')
+  checkPatience(options)
   const keyring = new Keyring(locker, keys)
   using limit = new WaitLimit({ key: keyring.label, waitTimeoutMs: options.waitTimeoutMs, signal: options.signal })
   if (locker.tryAcquireMany !== undefined) {
     const { waitTimeoutMs, ...attempt } = options
-    const locks = await locker.tryAcquireMany(keyring.keys, attempt)
+    // An attempt knows of no timeout, and one of 0 is the attempt itself.
+    const signal = waitTimeoutMs === undefined || waitTimeoutMs === 0 ? options.signal : limit.signal
+    limit.asked()
+    const locks = await locker.tryAcquireMany(keyring.keys, { ...attempt, ...(signal && { signal }) })
     if (locks !== null) return new HeldLocks(keyring, locks)
+    limit.answered()
     if (waitTimeoutMs === 0) throw new LockTimeoutError({ key: keyring.label, waitTimeoutMs })
   }
   return new HeldLocks(keyring, await waitForAll(locker, keyring, options, limit))
@@ -67,8 +75,7 @@ async function waitForAll(
     return locks
   } catch (error) {
     await Promise.allSettled(locks.map((lock) => lock[Symbol.asyncDispose]()))
-    if (!hasErrorCode(error, 'LOCK_TIMEOUT')) throw error
-    throw new LockTimeoutError({ key: keyring.label, waitTimeoutMs: limit.waitTimeoutMs }, { cause: error })
+    throw limit.errorOfPart(error)
   }
 }
 
@@ -83,9 +90,9 @@ class Keyring {
 
   constructor(locker: Locker, keys: Iterable<string>) {
     // A string is an iterable of strings, for the compiler too: of its letters.
-    if (typeof keys === 'string') {
+    if (typeof keys !== 'object' || keys === null) {
       throw new ConfigurationError(
-        `option keys: expected several keys; got ${JSON.stringify(keys)}; pass it in an array, or call acquire()`,
+        `option keys: expected several keys; got ${describeValue(keys)}; pass them in an array, or call acquire() for one`,
         { option: 'keys' },
       )
     }

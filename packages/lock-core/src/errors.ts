@@ -67,15 +67,24 @@ export class LockTimeoutError extends CoordinationError {
   readonly key: string
   /** Infinity when it was the database that set a limit. */
   readonly waitTimeoutMs: number
+  /** False when the store had not answered at all: whether somebody has the lock is not known. */
+  readonly answered: boolean
 
-  constructor(fields: { key: string; waitTimeoutMs: number }, options: CoordinationErrorOptions = {}) {
-    super(
-      'LOCK_TIMEOUT',
-      `lock ${quote(fields.key)} was not granted within ${limitOf(fields.waitTimeoutMs)}: another holder or earlier waiters have it; wait longer, or see status() for the holder`,
-      { retryable: true, ...options },
-    )
-    this.key = fields.key
-    this.waitTimeoutMs = fields.waitTimeoutMs
+  constructor(
+    fields: { key: string; waitTimeoutMs: number /** @default true */; answered?: boolean | undefined },
+    options: CoordinationErrorOptions = {},
+  ) {
+    const { key, waitTimeoutMs, answered = true } = fields
+    const why = answered
+      ? 'another holder or earlier waiters have it; wait longer, or see status() for the holder'
+      : 'the database had not answered by then, so nobody need have it; look for a pool whose clients are all in use, or a database that is slow or away'
+    super('LOCK_TIMEOUT', `lock ${quote(key)} was not granted within ${limitOf(waitTimeoutMs)}: ${why}`, {
+      retryable: true,
+      ...options,
+    })
+    this.key = key
+    this.waitTimeoutMs = waitTimeoutMs
+    this.answered = answered
   }
 }
 

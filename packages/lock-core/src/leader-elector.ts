@@ -3,12 +3,12 @@ import { systemClock } from './adapter/clock.ts'
 import { checkKey, parseOptions } from './adapter/options.ts'
 import { Candidate } from './elector/candidate.ts'
 import type { LeaderElector, LeaderElectorOptions } from './leadership.ts'
-import type { Locker } from './locker.ts'
+import { lockerOption } from './locker-argument.ts'
 
 const callback = z.custom<() => void>((value) => typeof value === 'function', 'expected a function').optional()
 
 const schema = z.strictObject({
-  locker: z.custom<Locker>((value) => typeof value === 'object' && value !== null, 'expected a Locker'),
+  locker: lockerOption,
   key: z.string(),
   candidate: z.string().optional(),
   ttlMs: z.number('expected milliseconds, at least 100').min(100, 'expected milliseconds, at least 100').optional(),
@@ -27,6 +27,8 @@ const schema = z.strictObject({
  * A term ends when its lock is lost, on `resign()` and on `stop()`. Then, in this order: `term.signal` aborts, `demoted` is
  * called, the promise of `elected` has `stopTimeoutMs` to end, the lock is released, the next campaign begins. Two terms of
  * one elector never overlap. What must not be done by two leaders of different processes has to check `fencingToken`.
+ *
+ * Between `start()` and the end of `stop()` it keeps the process running, whichever locker it has.
  *
  * @throws {ConfigurationError}
  * @example

@@ -1,8 +1,8 @@
 import { z } from 'zod'
-import { checkKey, parseOptions } from './adapter/options.ts'
+import { checkKey, checkPatience, parseOptions } from './adapter/options.ts'
 import { WaitLimit } from './adapter/wait-limit.ts'
-import { hasErrorCode, LockTimeoutError } from './errors.ts'
 import type { AcquireOptions, Lock, Locker, TryAcquireOptions } from './locker.ts'
+import { checkBody, lockerOption } from './locker-argument.ts'
 import { runHolding } from './run-holding.ts'
 
 /** What a semaphore is made of. */
@@ -42,7 +42,7 @@ export interface Semaphore {
 }
 
 const schema = z.strictObject({
-  locker: z.custom<Locker>((value) => typeof value === 'object' && value !== null, 'expected a Locker'),
+  locker: lockerOption,
   key: z.string(),
   permits: z.int('expected an integer from 1 to 1000').min(1).max(1_000),
 })
@@ -81,12 +81,17 @@ class LockSemaphore implements Semaphore {
   }
 
   async acquire(options: Omit<AcquireOptions, 'mode'> = {}): Promise<Permit> {
+    checkPatience(options)
     const { waitTimeoutMs, ...attempt } = options
     using limit = new WaitLimit({ key: this.#key, waitTimeoutMs, signal: options.signal })
     const start = Math.floor(Math.random() * this.permits)
     const tries = waitTimeoutMs === 0 ? this.permits : Math.min(quickTries, this.permits)
-    const permit = await this.#tryFrom(start, tries, attempt)
+    // An attempt knows of no timeout, and one of 0 is the attempts themselves.
+    const signal = waitTimeoutMs === undefined || waitTimeoutMs === 0 ? options.signal : limit.signal
+    limit.asked()
+    const permit = await this.#tryFrom(start, tries, { ...attempt, signal })
     if (permit !== null) return permit
+    limit.answered()
     try {
       limit.throwIfOver()
       await using _line = await this.#locker.acquire(`${this.#key}/line`, {
@@ -95,12 +100,12 @@ class LockSemaphore implements Semaphore {
       })
       return await this.#firstFree(attempt, limit)
     } catch (error) {
-      if (!hasErrorCode(error, 'LOCK_TIMEOUT')) throw error
-      throw new LockTimeoutError({ key: this.#key, waitTimeoutMs: limit.waitTimeoutMs }, { cause: error })
+      throw limit.errorOfPart(error)
     }
   }
 
   async withPermit<T>(fn: (permit: Permit) => T | Promise<T>, options?: Omit<AcquireOptions, 'mode'>): Promise<T> {
+    checkBody(fn, 'withPermit')
     const permit = await this.acquire(options)
     return runHolding(permit.lock, () => fn(permit))
   }

@@ -1,4 +1,5 @@
 import type { AcquireOptions, Lock, Locker, TryAcquireOptions } from './locker.ts'
+import { checkBody, checkLocker } from './locker-argument.ts'
 import { runHolding } from './run-holding.ts'
 
 /**
@@ -8,6 +9,7 @@ import { runHolding } from './run-holding.ts'
  * @throws {LockLostError} when the lock was lost although `fn` succeeded: its effects may have met those of another holder
  * @throws whatever `fn` throws; an error of the release never hides it
  * @throws {LockTimeoutError} when `waitTimeoutMs` passed before the lock was granted; `fn` did not run
+ * @throws {ConfigurationError} before anything is sent
  * @example
  * await withLock(locker, 'invoice/42', async (lock) => {
  *   await sendInvoice(42, { signal: lock.signal, token: lock.fencingToken })
@@ -26,6 +28,8 @@ export async function withLock<T>(
   ...rest: [fn: (lock: Lock) => T | Promise<T>] | [options: AcquireOptions, fn: (lock: Lock) => T | Promise<T>]
 ): Promise<T> {
   const [options, fn] = rest.length === 1 ? [undefined, rest[0]] : rest
+  checkLocker(locker, 'withLock')
+  checkBody(fn, 'withLock')
   const lock = await locker.acquire(key, options)
   return runHolding(lock, () => fn(lock))
 }
@@ -36,6 +40,7 @@ export async function withLock<T>(
  *
  * @throws {LockLostError} when the lock was lost although `fn` succeeded
  * @throws whatever `fn` throws; an error of the release never hides it
+ * @throws {ConfigurationError} before anything is sent
  * @example
  * const ran = await tryWithLock(locker, 'nightly', { minHoldMs: 60_000 }, () => job())
  * if (!ran.acquired) console.log('another replica has it')
@@ -46,6 +51,8 @@ export async function tryWithLock<T>(
   options: TryAcquireOptions,
   fn: (lock: Lock) => T | Promise<T>,
 ): Promise<{ readonly acquired: true; readonly value: T } | { readonly acquired: false }> {
+  checkLocker(locker, 'tryWithLock')
+  checkBody(fn, 'tryWithLock')
   const lock = await locker.tryAcquire(key, options)
   return lock === null ? { acquired: false } : { acquired: true, value: await runHolding(lock, () => fn(lock)) }
 }

@@ -2,11 +2,19 @@ export { type BatchLine, type BatchLineOptions, createBatchLine } from './batch-
 export { type Clock, monotonicNow, systemClock, type Timer } from './clock.ts'
 export { type Coalescer, type CoalescerOptions, createCoalescer } from './coalescer.ts'
 export { Deadline } from './deadline.ts'
+export { describeValue } from './describe-value.ts'
 export { createExactController, type ExactController } from './exact-signal.ts'
 export type { GrantedLock } from './granted-lock.ts'
 export { ksuid } from './ksuid.ts'
 export { type LockFamily, LockHandle, type LockHooks } from './lock-handle.ts'
-export { checkAcquireOptions, checkKey, checkTtl, parseOptions, type ResolvedAcquireOptions } from './options.ts'
+export {
+  checkAcquireOptions,
+  checkKey,
+  checkOptionNames,
+  checkTtl,
+  parseOptions,
+  type ResolvedAcquireOptions,
+} from './options.ts'
 export {
   type AcquireTrace,
   acquireChannel,

@@ -1,8 +1,12 @@
 /**
- * The one of `names` that was probably meant by `name`: the fewest letters away, capitals aside, and no more than a third of
- * its letters. Null when none is near.
+ * The one of `names` that was probably meant by `name`, capitals aside: the fewest letters away, and no more than a third of
+ * its letters; or else one of which it is a part (`ttl`, `timeout`), or that is a part of it. Null when none is near.
  */
 export function nearestName(name: string, names: readonly string[]): string | null {
+  return nearestByLetters(name, names) ?? nearestByPart(name, names)
+}
+
+function nearestByLetters(name: string, names: readonly string[]): string | null {
   let nearest: string | null = null
   // A name of any length may come from plain JavaScript; nobody mistypes a hundred letters.
   let fewest = Math.min(Math.ceil(name.length / 3), 10)
@@ -10,6 +14,23 @@ export function nearestName(name: string, names: readonly string[]): string | nu
     const away = distance(name.toLowerCase(), candidate.toLowerCase(), fewest)
     if (away > fewest || (away === fewest && nearest !== null)) continue
     fewest = away
+    nearest = candidate
+  }
+  return nearest
+}
+
+/** Shorter parts, and smaller ones, are in a name by chance. */
+const shortestPart = 3
+
+function nearestByPart(name: string, names: readonly string[]): string | null {
+  let nearest: string | null = null
+  let fewest = Number.POSITIVE_INFINITY
+  for (const candidate of names) {
+    const [part, whole] = candidate.length < name.length ? [candidate, name] : [name, candidate]
+    const more = whole.length - part.length
+    if (part.length < shortestPart || more > 2 * part.length || more >= fewest) continue
+    if (!whole.toLowerCase().includes(part.toLowerCase())) continue
+    fewest = more
     nearest = candidate
   }
   return nearest

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ConfigurationError } from '../errors.ts'
 import type { AcquireOptions, LockerCapabilities, LockMode } from '../locker.ts'
+import { describeValue } from './describe-value.ts'
 import { nearestName } from './nearest-name.ts'
 
 /**
@@ -20,9 +21,12 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, whe
     const [unknown = ''] = issue.keys
     throw unknownOption([...path, unknown].join('.'), nearestName(unknown, optionsAt(schema, path)), `${where}: `)
   }
+  if (path.length === 0 && (typeof value !== 'object' || value === null || Array.isArray(value))) {
+    throw new ConfigurationError(`${where}: expected an object of options; got ${describeValue(value, path)}`)
+  }
   const option = path.length > 0 ? path.join('.') : null
   // Not the input of the issue, which is the whole object where a rule spans several options.
-  const got = issue === undefined ? '' : `; got ${show(valueAt(value, path), path)}`
+  const got = issue === undefined ? '' : `; got ${describeValue(valueAt(value, path), path)}`
   throw new ConfigurationError(
     `${where}: ${option === null ? 'options' : `option ${option}`}: ${issue?.message ?? 'invalid'}${got}`,
     { option },
@@ -33,13 +37,25 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
   return path.reduce((at, name) => (typeof at === 'object' && at !== null ? Reflect.get(at, name) : undefined), value)
 }
 
-/** The names of the options at the end of the path; none where the schema is no plain object there. */
+/** The names of the options at the end of the path; none where the schema has no objects there. */
 function optionsAt(schema: unknown, path: readonly string[]): readonly string[] {
   let at = schema
   while (at instanceof z.ZodOptional || at instanceof z.ZodDefault || at instanceof z.ZodNullable) at = at.unwrap()
-  if (!(at instanceof z.ZodObject)) return []
+  if (at instanceof z.ZodUnion) return at.options.flatMap((one) => optionsAt(one, path))
   const [next, ...rest] = path
-  return next === undefined ? Object.keys(at.shape) : optionsAt(at.shape[next], rest)
+  if (at instanceof z.ZodObject) return next === undefined ? Object.keys(at.shape) : optionsAt(at.shape[next], rest)
+  return at instanceof z.ZodRecord && next !== undefined ? optionsAt(at.valueType, rest) : []
+}
+
+/**
+ * Refuses an option that is not one of `names`, for options that no schema describes.
+ * @throws {ConfigurationError} naming it, and the one that was probably meant
+ */
+export function checkOptionNames(options: object, names: Iterable<string>, where: string): void {
+  const known = new Set(names)
+  for (const option of Object.keys(options)) {
+    if (!known.has(option)) throw unknownOption(option, nearestName(option, [...known]), `${where}: `)
+  }
 }
 
 function unknownOption(option: string, nearest: string | null, where = ''): ConfigurationError {
@@ -89,6 +105,11 @@ export function checkAcquireOptions(
     metadata = null,
     signal,
   } = options ?? {}
+  if (options !== undefined && typeof options !== 'object') {
+    throw new ConfigurationError(
+      `expected an object of options, such as { ttlMs: 30_000 }; got ${describeValue(options)}`,
+    )
+  }
   for (const option in options) {
     if (!acquireOptions.has(option)) throw unknownOption(option, nearestName(option, [...acquireOptions]))
   }
@@ -102,10 +123,17 @@ export function checkAcquireOptions(
   if (minHoldMs > 0 && !locker.capabilities.lease) {
     fail('minHoldMs', '0, because this locker has no leases: the key is free as soon as it is released', minHoldMs)
   }
-  if (!isDuration(waitTimeoutMs)) fail('waitTimeoutMs', 'milliseconds, 0 or more', waitTimeoutMs)
   if (metadata !== null) checkMetadata(metadata)
-  if (signal !== undefined && !(signal instanceof AbortSignal)) fail('signal', 'an AbortSignal', signal)
+  checkPatience({ waitTimeoutMs, signal })
   return { mode, ttlMs, renew, maxHoldMs, minHoldMs, waitTimeoutMs, metadata, signal }
+}
+
+/** @throws {ConfigurationError} where it cannot be told how long to wait */
+export function checkPatience({ waitTimeoutMs, signal }: Pick<AcquireOptions, 'waitTimeoutMs' | 'signal'>): void {
+  if (waitTimeoutMs !== undefined && !isDuration(waitTimeoutMs)) {
+    fail('waitTimeoutMs', 'milliseconds, 0 or more', waitTimeoutMs)
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) fail('signal', 'an AbortSignal', signal)
 }
 
 /** @throws {ConfigurationError} for anything but milliseconds of at least 100; Infinity is allowed */
@@ -150,20 +178,7 @@ function isDuration(value: unknown): value is number {
 }
 
 function fail(option: string, expected: string, got: unknown): never {
-  throw new ConfigurationError(`option ${option}: expected ${expected}; got ${show(got, [option])}`, { option })
-}
-
-const secret = /pass|secret|token|credential|connection|url|ssl|config/i
-
-/** A value for an error message: short, and without anything that may hold a password. */
-function show(value: unknown, path: readonly string[]): string {
-  if (value === undefined) return 'nothing'
-  if (value === null || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') {
-    return String(value)
-  }
-  // A connection string may stand where something else was expected.
-  if (typeof value === 'string' && !value.includes('://') && !path.some((part) => secret.test(part))) {
-    return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
-  }
-  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+  throw new ConfigurationError(`option ${option}: expected ${expected}; got ${describeValue(got, [option])}`, {
+    option,
+  })
 }

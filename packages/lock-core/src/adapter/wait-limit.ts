@@ -1,4 +1,4 @@
-import { LockTimeoutError } from '../errors.ts'
+import { hasErrorCode, LockTimeoutError } from '../errors.ts'
 import type { Unsubscribe } from '../observability.ts'
 import { type Clock, systemClock, type Timer } from './clock.ts'
 
@@ -20,7 +20,10 @@ export class WaitLimit implements Disposable {
   readonly #listeners = new Set<(error: unknown) => void>()
   #timer: Timer | null = null
   #listening = false
+  /** Of the store: until it is asked, somebody of this process is in the way. */
+  #answer: 'not asked' | 'awaited' | 'given' = 'not asked'
   #ended: { readonly error: unknown } | undefined
+  #controller: AbortController | null = null
 
   constructor(
     options: { key: string; waitTimeoutMs?: number | undefined; signal?: AbortSignal | undefined },
@@ -33,9 +36,34 @@ export class WaitLimit implements Disposable {
     this.#at = this.waitTimeoutMs === Number.POSITIVE_INFINITY ? this.waitTimeoutMs : clock.now() + this.waitTimeoutMs
   }
 
+  /** Aborts when the wait is over, with its error: for a part of the wait that knows of signals alone. */
+  get signal(): AbortSignal {
+    if (this.#controller === null) {
+      const controller = new AbortController()
+      this.#controller = controller
+      const over = this.over()
+      if (over === undefined) this.onOver((error) => controller.abort(error))
+      else controller.abort(over.error)
+    }
+    return this.#controller.signal
+  }
+
   /** Milliseconds left of the timeout; Infinity without one. */
   remainingMs(): number {
     return this.#at === Number.POSITIVE_INFINITY ? this.#at : Math.max(0, this.#at - this.#clock.now())
+  }
+
+  /**
+   * For the adapter: the store is asked for the first time. Until `answered()` a timeout says that no answer came, instead
+   * of blaming a holder whom nobody has seen.
+   */
+  asked(): void {
+    if (this.#answer === 'not asked') this.#answer = 'awaited'
+  }
+
+  /** For the adapter: the store has said that somebody else has the lock. */
+  answered(): void {
+    this.#answer = 'given'
   }
 
   /** Why the wait is over: the signal's reason or a `LockTimeoutError`; undefined while it may go on. */
@@ -43,7 +71,8 @@ export class WaitLimit implements Disposable {
     if (this.#ended !== undefined) return this.#ended
     if (this.#signal?.aborted) return { error: this.#signal.reason }
     if (this.#at !== Number.POSITIVE_INFINITY && this.#clock.now() >= this.#at) {
-      return { error: new LockTimeoutError({ key: this.key, waitTimeoutMs: this.waitTimeoutMs }) }
+      const { key, waitTimeoutMs } = this
+      return { error: new LockTimeoutError({ key, waitTimeoutMs, answered: this.#answer !== 'awaited' }) }
     }
     return undefined
   }
@@ -52,6 +81,14 @@ export class WaitLimit implements Disposable {
   throwIfOver(): void {
     const over = this.over()
     if (over !== undefined) throw over.error
+  }
+
+  /** The error of a part of the wait as the caller should see it: its timeout is one of the whole. */
+  errorOfPart(error: unknown): unknown {
+    if (!hasErrorCode(error, 'LOCK_TIMEOUT')) return error
+    const { key, waitTimeoutMs } = this
+    const answered = Reflect.get(error, 'answered') !== false
+    return new LockTimeoutError({ key, waitTimeoutMs, answered }, { cause: error })
   }
 
   /** Calls `listener` at most once, when the wait is over; not when it already is: ask `over()` first. */

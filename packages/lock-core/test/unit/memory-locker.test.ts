@@ -75,7 +75,7 @@ describe('acquireMany', () => {
 
   it('refuses a string, which is an iterable of its letters', async () => {
     const refused = acquireMany(createMemoryLocker(), 'orders')
-    await expect(refused).rejects.toThrow('option keys: expected several keys; got "orders"; pass it in an array')
+    await expect(refused).rejects.toThrow('option keys: expected several keys; got "orders"; pass them in an array')
   })
 
   it('works without tryAcquireMany', async () => {

@@ -91,9 +91,30 @@ describe('parseOptions', () => {
     expect(() => parseOptions(strict, { ['x'.repeat(1e7)]: 1 }, 'create')).toThrow(ConfigurationError)
   })
 
-  it('refuses what is no object at all', () => {
-    for (const value of [null, 7, 'x', []])
-      expect(() => parseOptions(schema, value, 'create')).toThrow(ConfigurationError)
+  it('names the option that was meant inside of records and unions', () => {
+    const nested = z.strictObject({
+      tables: z.union([
+        z.array(z.string()),
+        z.strictObject({ patterns: z.array(z.string()) }),
+        z.record(z.string(), z.strictObject({ operations: z.array(z.string()).optional() })),
+      ]),
+    })
+    expect(messageOf(() => parseOptions(nested, { tables: { orders: { operation: ['update'] } } }, 'create'))).toBe(
+      'create: option tables.orders.operation: there is no such option; did you mean operations?',
+    )
+  })
+
+  it.each([
+    [undefined, 'nothing'],
+    [null, 'null'],
+    [7, '7'],
+    ['x', '"x"'],
+    [[], 'an array'],
+    [() => {}, 'a function'],
+  ])('refuses %s for options, in one sentence', (value, got) => {
+    expect(messageOf(() => parseOptions(schema, value, 'create'))).toBe(
+      `create: expected an object of options; got ${got}`,
+    )
   })
 })
 
@@ -114,7 +135,16 @@ describe('checkAcquireOptions', () => {
   it('refuses an option that does not exist, and names the one that was meant', () => {
     const mistyped: object = { waitTimeoutMS: 5 }
     expect(messageOf(() => checkAcquireOptions(mistyped, locker))).toContain('did you mean waitTimeoutMs?')
-    expect(messageOf(() => checkAcquireOptions({ timeout: 5 } as AcquireOptions, locker))).toContain('README')
+    expect(messageOf(() => checkAcquireOptions({ timeout: 5 } as AcquireOptions, locker))).toContain(
+      'did you mean waitTimeoutMs?',
+    )
+    expect(messageOf(() => checkAcquireOptions({ colour: 5 } as AcquireOptions, locker))).toContain('README')
+  })
+
+  it('refuses a number, which might be meant for a timeout', () => {
+    expect(messageOf(() => checkAcquireOptions(5_000 as AcquireOptions, locker))).toBe(
+      'expected an object of options, such as { ttlMs: 30_000 }; got 5000',
+    )
   })
 
   it.each<[string, unknown]>([

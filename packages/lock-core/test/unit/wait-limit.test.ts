@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { WaitLimit } from '../../src/adapter/index.ts'
+import { LockTimeoutError } from '../../src/index.ts'
 import { ManualClock } from '../manual-clock.ts'
 
 describe('WaitLimit', () => {
@@ -99,5 +100,40 @@ describe('WaitLimit', () => {
     await expect(waiting).rejects.toThrow('enough')
     await expect(limit.race(Promise.resolve(7))).rejects.toThrow('enough')
     await expect(limit.race(Promise.reject(new Error('unheard')))).rejects.toThrow('enough')
+  })
+
+  it('blames no holder as long as the store has not answered', () => {
+    const clock = new ManualClock()
+    const timeoutOf = (prepare: (limit: WaitLimit) => void) => {
+      const limit = new WaitLimit({ key: 'a', waitTimeoutMs: 100 }, clock)
+      prepare(limit)
+      clock.advance(100)
+      return limit.over()?.error
+    }
+    expect(timeoutOf(() => {})).toMatchObject({ answered: true, message: expect.stringContaining('another holder') })
+    const silent = timeoutOf((limit) => limit.asked())
+    expect(silent).toMatchObject({ code: 'LOCK_TIMEOUT', answered: false })
+    expect(silent).toMatchObject({ message: expect.stringContaining('had not answered') })
+    expect(silent).not.toMatchObject({ message: expect.stringContaining('another holder') })
+    const held = timeoutOf((limit) => {
+      limit.asked()
+      limit.answered()
+      // Once seen, the holder is not forgotten.
+      limit.asked()
+    })
+    expect(held).toMatchObject({ answered: true })
+  })
+
+  it('has a signal for a part of the wait, whose timeout is one of the whole', () => {
+    const clock = new ManualClock()
+    const limit = new WaitLimit({ key: 'a, b', waitTimeoutMs: 100 }, clock)
+    expect(limit.signal.aborted).toBe(false)
+    clock.advance(100)
+    expect(limit.signal.reason).toMatchObject({ code: 'LOCK_TIMEOUT', key: 'a, b' })
+    expect(new WaitLimit({ key: 'a', waitTimeoutMs: 0 }, clock).signal.aborted).toBe(true)
+    const part = new LockTimeoutError({ key: 'b', waitTimeoutMs: 40, answered: false })
+    expect(limit.errorOfPart(part)).toMatchObject({ key: 'a, b', waitTimeoutMs: 100, answered: false, cause: part })
+    const other = new Error('another')
+    expect(limit.errorOfPart(other)).toBe(other)
   })
 })

@@ -1,5 +1,14 @@
 import { describe, expect, it, vi } from 'vitest'
-import { type Lock, type Locker, LockNotHeldError, tryWithLock, withLock } from '../../src/index.ts'
+import {
+  acquireMany,
+  createLeaderElector,
+  createSemaphore,
+  type Lock,
+  type Locker,
+  LockNotHeldError,
+  tryWithLock,
+  withLock,
+} from '../../src/index.ts'
 import { createMemoryLocker, createNoopLocker } from '../../src/memory/index.ts'
 
 /** The memory locker, with locks whose release behaves as the test wants. */
@@ -117,5 +126,43 @@ describe('createNoopLocker', () => {
     await locker.close()
     expect(two.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: 'closed' })
     await expect(locker.acquire('a')).rejects.toMatchObject({ code: 'CLOSED' })
+  })
+})
+
+describe('what is no locker or no function', () => {
+  const none = undefined as unknown as Locker
+  const pool = { connect: async () => {}, options: {} } as unknown as Locker
+  const noFunction = {} as unknown as () => void
+
+  it.each<[string, (locker: Locker) => Promise<unknown>]>([
+    ['withLock', (locker) => withLock(locker, 'a', () => 1)],
+    ['tryWithLock', (locker) => tryWithLock(locker, 'a', {}, () => 1)],
+    ['acquireMany', (locker) => acquireMany(locker, ['a'])],
+    ['createLeaderElector', async (locker) => createLeaderElector({ locker, key: 'a' })],
+    ['createSemaphore', async (locker) => createSemaphore({ locker, key: 'a', permits: 1 })],
+  ])('%s refuses it by name', async (name, call) => {
+    await expect(call(none)).rejects.toMatchObject({
+      code: 'INVALID_OPTIONS',
+      option: 'locker',
+      message: `${name}: option locker: expected a Locker, such as createTableLocker() gives; got nothing`,
+    })
+    await expect(call(pool)).rejects.toMatchObject({ code: 'INVALID_OPTIONS', option: 'locker' })
+  })
+
+  it.each<[string, (locker: Locker) => Promise<unknown>]>([
+    ['withLock', (locker) => withLock(locker, 'a', noFunction)],
+    ['withLock', (locker) => withLock(locker, 'a', {}, noFunction)],
+    ['tryWithLock', (locker) => tryWithLock(locker, 'a', {}, noFunction)],
+    ['withPermit', (locker) => createSemaphore({ locker, key: 'a', permits: 1 }).withPermit(noFunction)],
+  ])('%s takes no lock for what it cannot run', async (name, call) => {
+    const locker = createMemoryLocker()
+    const acquire = vi.spyOn(locker, 'acquire')
+    const tryAcquire = vi.spyOn(locker, 'tryAcquire')
+    await expect(call(locker)).rejects.toMatchObject({
+      code: 'INVALID_OPTIONS',
+      message: `${name}: expected a function to run, as the last argument; got a value of type object`,
+    })
+    expect(acquire).not.toHaveBeenCalled()
+    expect(tryAcquire).not.toHaveBeenCalled()
   })
 })
