@@ -1,12 +1,30 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Lock } from '@x/lock-core'
 import { useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
 import { createTableLocker, type TableLocker } from '../../src/index.ts'
+import { gatedPool } from '../support/gated-pool.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
 
 const waiters = (locker: TableLocker, key: string, count: number): Promise<void> =>
   expect.poll(async () => (await locker.status(key)).waiters, { timeout: 20_000 }).toBe(count)
+
+/** A lock that came out of the line of its key; nothing renews it but the confirmation of its claim. */
+const handedOver = async (locker: TableLocker, key: string): Promise<Lock> => {
+  const lock = await locker.acquire(key, { renew: 'manual', ttlMs: 60_000 })
+  const waiting = locker.acquire(key, { renew: 'manual', ttlMs: 60_000 })
+  await waiters(locker, key, 1)
+  await lock.release()
+  return waiting
+}
+
+/** Milliseconds from the grant of the key to the end of its lease, as the database has them. */
+const leaseOf = async (locker: TableLocker, key: string): Promise<number> => {
+  const { acquiredAt, expiresAt } = await locker.status(key)
+  return Number(expiresAt) - Number(acquiredAt)
+}
 
 describe('the line', () => {
   it('wakes the process whose turn it is, and no other', async () => {
@@ -82,25 +100,33 @@ describe('the line', () => {
       await lock.release()
       const next = await waiting
       await expect.poll(() => next.remainingMs(), { timeout: 20_000 }).toBeGreaterThan(10_000)
-      const [holder] = (await locker.status(key)).holders
-      expect(Number(holder?.expiresAt) - Number(holder?.acquiredAt)).toBeGreaterThanOrEqual(30_000)
+      expect(await leaseOf(locker, key)).toBeGreaterThanOrEqual(30_000)
       await next.release()
     },
   )
 
-  it('a lock that comes out of it can be refreshed at once', async () => {
-    await using locker = createTableLocker({ connectionString: database.url, pollMs: 50 })
-    const lock = await locker.acquire('refreshed')
-    const waiting = locker.acquire('refreshed')
-    await waiters(locker, 'refreshed', 1)
-    await lock.release()
-    const next = await waiting
-    await next.refresh(600_000)
-    expect(next.remainingMs()).toBeGreaterThan(500_000)
-    const [holder] = (await locker.status('refreshed')).holders
-    expect(Number(holder?.expiresAt) - Number(holder?.acquiredAt)).toBeGreaterThanOrEqual(600_000)
-    await next.release()
-  })
+  it.each(['before its claim is confirmed', 'while its claim is being confirmed'])(
+    'a lock that comes out of it can be refreshed %s: one after the other, or the claim may be what stays',
+    async (when) => {
+      const gate = gatedPool(database.pool({ max: 4 }), 'lock_renew')
+      await using locker = createTableLocker({ pool: gate.pool, listen: database.url, pollMs: 50, claimMs: 60_000 })
+      // From now on nothing goes before a lease of this length.
+      await (await locker.acquire('admitted', { ttlMs: 600_000 })).release()
+      const next = await handedOver(locker, when)
+      if (when.startsWith('while')) await expect.poll(() => gate.arrived).toBe(1)
+      const refreshed = next.refresh(600_000)
+      await expect.poll(() => gate.arrived).toBe(1)
+      // Timers fire in their order, and the one that confirms the claim is set to a tenth of this.
+      await delay(100)
+      expect(gate.arrived).toBe(1)
+      gate.open()
+      await refreshed
+      expect(gate.arrived).toBe(2)
+      expect(next.remainingMs()).toBeGreaterThan(500_000)
+      expect(await leaseOf(locker, when)).toBeGreaterThanOrEqual(600_000)
+      await next.release()
+    },
+  )
 
   it('a line of the dead before a free key does not keep a newcomer out', async () => {
     await using locker = createTableLocker({ connectionString: database.url })
