@@ -88,3 +88,27 @@ it('says how a halted event failed', async () => {
   }
   expect(halted[0]).toMatchObject({ input: 'halts', epoch: 1n, location: 'public.orders' })
 })
+
+it('tells of a gap whoever comes to lead after it, and what is lost', async () => {
+  const pool = database.pool()
+  await using input = shopInput(pool, { name: 'capped', retention: { maxRows: 3 } })
+  await input.install()
+  // What the leader of any input does over the cap.
+  await pool.query(`UPDATE coordination.cursors SET gap_from = 5, gap_to = 9 WHERE name = 'capped'`)
+  const told: unknown[] = []
+  const listener = (message: unknown): void => {
+    told.push(message)
+  }
+  subscribe('coordination:input.gap', listener)
+  const stop = new AbortController()
+  const running = input.run(() => {}, { signal: stop.signal })
+  try {
+    await eventually(() => input.health().status === 'gap')
+    await eventually(() => told.length > 0)
+  } finally {
+    unsubscribe('coordination:input.gap', listener)
+    stop.abort()
+    await running
+  }
+  expect(told).toEqual([{ input: 'capped', fromSeq: 5n, toSeq: 9n }])
+})
