@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { DirectConnection, ObservabilityOptions, PgPool } from '@x/lock-core'
 import { parseOptions } from '@x/lock-core/adapter'
+import { checkPool } from '@x/pg-session'
 import { z } from 'zod'
 import { checkMetadata } from './metadata.ts'
 import type { Metadata, Node } from './node.ts'
@@ -67,10 +68,7 @@ const callback = z.custom<(...args: never[]) => unknown>((value) => typeof value
 
 const schema = z
   .strictObject({
-    pool: z.custom<PgPool>(
-      (value) => typeof value === 'object' && value !== null && 'connect' in value && 'options' in value,
-      'expected a pool of pg',
-    ),
+    pool: z.custom<PgPool>().optional(),
     cluster: text(1),
     schema: text(1).default('coordination'),
     connectionString: text(1).optional(),
@@ -121,6 +119,7 @@ export interface ResolvedOptions {
 /** @throws {ConfigurationError} naming the option, what was expected and what was got */
 export function resolveOptions(options: ClusterDiscoveryOptions): ResolvedOptions {
   const {
+    pool,
     node,
     cluster,
     schema: name,
@@ -128,6 +127,7 @@ export function resolveOptions(options: ClusterDiscoveryOptions): ResolvedOption
     ttlMs,
     rejoin,
   } = parseOptions(schema, options, 'createClusterDiscovery')
+  checkPool(pool, 'createClusterDiscovery')
   const sweepMs = Math.min(1_000, ttlMs / 8)
   return {
     cluster,

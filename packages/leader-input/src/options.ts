@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { DirectConnection, Locker, ObservabilityOptions, PgPool, Policy } from '@x/lock-core'
 import { parseOptions } from '@x/lock-core/adapter'
+import { checkPool } from '@x/pg-session'
 import type { Kysely, Selectable, Transaction } from 'kysely'
 import { z } from 'zod'
 import type { ChangeEvent, Operation } from './change-event.ts'
@@ -146,7 +147,7 @@ const count = (min: number, max: number) => z.number().int().min(min).max(max)
 
 const optionsSchema = z
   .strictObject({
-    pool: shape<PgPool>('connect').optional(),
+    pool: z.custom<PgPool>().optional(),
     connectionString: z.string().min(1).optional(),
     locker: shape<Locker>('acquire'),
     name: z
@@ -156,11 +157,14 @@ const optionsSchema = z
       .refine((name) => !name.includes('\0') && name.isWellFormed(), 'expected well-formed Unicode without NUL'),
     lockKey: z.string().min(1).optional(),
     db: z.unknown().optional(),
-    tables: z.union([
-      z.array(tableName).min(1),
-      z.strictObject({ patterns: z.array(tableName).min(1) }),
-      z.record(tableName, tableConfig.optional()),
-    ]),
+    tables: z.union(
+      [
+        z.array(tableName).min(1),
+        z.strictObject({ patterns: z.array(tableName).min(1) }),
+        z.record(tableName, tableConfig.optional()),
+      ],
+      'expected an array of table names, { patterns: […] }, or an object with an entry for each table',
+    ),
     operations: operations.optional(),
     schema: z.string().min(1).default('coordination'),
     backfill: z.union([z.boolean(), z.strictObject({ chunkSize: count(1, 100_000).optional() })]).default(false),
@@ -190,6 +194,7 @@ const optionsSchema = z
 /** @throws {ConfigurationError} */
 export function resolveOptions<DB>(given: LeaderInputOptions<DB>): ResolvedOptions {
   const options = parseOptions(optionsSchema, given, 'createLeaderInput')
+  if (options.pool !== undefined) checkPool(options.pool, 'createLeaderInput')
   const defaults = options.operations ?? (['create', 'update', 'delete', 'truncate'] as const)
   const wish = (config: z.output<typeof tableConfig> | undefined): TableWish => ({
     operations: config?.operations ?? defaults,

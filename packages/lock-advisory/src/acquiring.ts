@@ -235,13 +235,16 @@ export class Acquiring {
     const turn = early ?? (await this.#standInLine(id, options.mode, limit))
     try {
       if (early !== null || this.#waiting.triesFirst) {
-        const lock = await this.#tries.one(turn, wanted).catch((error: unknown) => {
+        limit.asked()
+        try {
+          const lock = await this.#tries.one(turn, wanted)
+          if (lock !== null) return lock
+          limit.answered()
+        } catch (error) {
           // Who finds no server is told so. Whom it leaves in the middle waits for its return, as do those in line.
           const patient = options.waitTimeoutMs > 0 && (hadSession || early === null)
-          if (patient && hasErrorCode(error, 'CONNECTION')) return null
-          throw error
-        })
-        if (lock !== null) return lock
+          if (!patient || !hasErrorCode(error, 'CONNECTION')) throw error
+        }
       }
       if (options.waitTimeoutMs === 0) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })
       return await this.#waitForOthers({ id, mode: options.mode, limit }, turn, wanted)

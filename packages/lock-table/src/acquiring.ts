@@ -82,6 +82,7 @@ export class Acquiring {
    * @param newRequest each place in line needs an owner of its own
    */
   async wait(newRequest: () => GrantRequest, limit: WaitLimit, begun: Begun | null): Promise<Acquired> {
+    if (begun === null) limit.asked()
     for (let first = begun; ; first = null) {
       if (first === null) limit.throwIfOver()
       const request = first?.request ?? newRequest()
@@ -107,10 +108,12 @@ export class Acquiring {
     try {
       // With somebody of this process in line the answer is known.
       let ask = line.waiting(key) === 0
+      if (!ask) limit.answered()
       while (limit.over() === undefined) {
         if (ask) {
           const outcome = await this.#attempt(request, begun !== null)
           if (outcome.kind === 'granted') return outcome
+          limit.answered()
           if (outcome.kind === 'refused' && (await failover.quietMs()) > 0) return { kind: 'refused' }
           if (limit.over() !== undefined) break
         }

@@ -1,5 +1,6 @@
 import { ConfigurationError, type MigrationReport, type PgPool, SchemaError } from '@x/lock-core'
-import { createMigrations, createRunner, fromPgError, renderMigration } from '@x/pg-session'
+import { checkOptionNames } from '@x/lock-core/adapter'
+import { checkPool, createMigrations, createRunner, fromPgError, renderMigration } from '@x/pg-session'
 import { objectOf } from './names.ts'
 import { migrate } from './schema.ts'
 
@@ -19,6 +20,7 @@ const names =
  * truth, and writers that know nothing of leases are respected, now and later. Their rows are held until they are released
  * or forced. Idempotent. `migrations/0002_lock_table.down.sql` gives the classic table back.
  *
+ * @throws {ConfigurationError} before anything is sent
  * @throws {SchemaError} SCHEMA_MISSING when there is no such table
  * @throws {QueryError} when the table has other columns
  * @example
@@ -30,6 +32,8 @@ export async function adopt(
   pool: PgPool,
   options: { schema: string /** @default 'locks' */; table?: string | undefined },
 ): Promise<MigrationReport> {
+  checkPool(pool, 'adopt')
+  checkOptionNames(options, ['schema', 'table'], 'adopt')
   const { schema, table = 'locks' } = options
   if (!/^[a-z_][a-z0-9_]{0,49}$/.test(table)) {
     throw new ConfigurationError(

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import type { DirectConnection, ObservabilityOptions, PgPool } from '@x/lock-core'
 import { ConfigurationError } from '@x/lock-core'
 import { parseOptions } from '@x/lock-core/adapter'
+import { checkPool } from '@x/pg-session'
 import { z } from 'zod'
 
 /** Options of the table locker. */
@@ -99,11 +100,6 @@ const identifier = text
   .min(1, 'expected at least one character')
   .refine((value) => Buffer.byteLength(value) <= 63, 'expected at most 63 bytes')
 
-const pool = z.custom<PgPool>(
-  (value) => typeof value === 'object' && value !== null && 'connect' in value && typeof value.connect === 'function',
-  'expected a pg Pool',
-)
-
 const direct = z.custom<DirectConnection>(
   (value) =>
     (typeof value === 'string' && value !== '') ||
@@ -113,7 +109,7 @@ const direct = z.custom<DirectConnection>(
 )
 
 const schema = z.strictObject({
-  pool: pool.optional(),
+  pool: z.custom<PgPool>().optional(),
   connectionString: z.string('expected a connection string').min(1, 'expected a connection string').optional(),
   listen: z.union([z.literal(false), direct]).optional(),
   wakeUps: z.enum(['listen', 'poll'], `expected 'listen' or 'poll'`).default('listen'),
@@ -136,6 +132,7 @@ export const resolveOptions = (
 ): ResolvedTableLockerOptions => {
   const where = 'createTableLocker'
   const parsed = parseOptions(schema, options ?? {}, where)
+  if (parsed.pool !== undefined) checkPool(parsed.pool, where)
   if (parsed.pool !== undefined && parsed.connectionString !== undefined) {
     throw new ConfigurationError(`${where}: expected one of pool and connectionString; got both`, { option: 'pool' })
   }

@@ -1,6 +1,7 @@
 import { ConfigurationError, type DirectConnection, type PgPool } from '@x/lock-core'
 import type { ClientConfig } from 'pg'
 import pg from 'pg'
+import { checkPool } from './check-pool.ts'
 
 /** Where a connection of our own comes from; exactly one of the three is given. */
 export interface ConnectionOptions {
@@ -30,6 +31,7 @@ export function connectionSource(options: ConnectionOptions, what: string): Conn
     )
   }
   if (pool !== undefined) {
+    checkPool(pool, what)
     const settings = ofPool(pool, what)
     return { settings: async () => ({ ...settings }) }
   }

@@ -24,12 +24,13 @@ export interface ServerCapabilities {
  * Compares the process id that the connection was told at its start with the one that the backend says it has: behind a
  * pooler the first is the pooler's invention. Without key data (some databases send none) nothing can be told.
  *
+ * @param advice what else than another connection the caller can do
  * @throws {PoolerDetectedError}
  */
-export function detectPooler(processId: number | null, backendPid: number, what: string): void {
+export function detectPooler(processId: number | null, backendPid: number, what: string, advice = ''): void {
   if (processId === null || processId === backendPid) return
   throw new PoolerDetectedError(
-    `${what}: expected a connection straight to the server, got one through a pooler (it says process ${processId}, the backend says ${backendPid}): a transaction pooler hands the session to others between two statements; give a connection that goes past it, or say pooler: 'session' if the pooler pins sessions`,
+    `${what}: expected a connection straight to the server, got one through a pooler (it says process ${processId}, the backend says ${backendPid}): a transaction pooler hands the session to others between two statements; give a connection that goes past it${advice}`,
   )
 }
 

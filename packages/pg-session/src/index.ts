@@ -1,5 +1,6 @@
 /** Supervised connections to Postgres and what every package needs to know of it. Private: bundled, never in a published type. */
 
+export { checkPool } from './check-pool.ts'
 export { refuseNative } from './client.ts'
 export { type ConnectionOptions, type ConnectionSource, connectionSource } from './connection-source.ts'
 export {

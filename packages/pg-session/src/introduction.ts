@@ -15,7 +15,8 @@ export interface Introduction {
 export interface IntroductionOptions {
   readonly what: string
   readonly detectMs: number
-  readonly pooler: 'refuse' | 'session'
+  /** Undefined refuses as well, for a caller who has no such option and is not told of it. */
+  readonly pooler: 'refuse' | 'session' | undefined
   readonly requirePrimary: boolean
   readonly settings: Readonly<Record<string, string>>
   readonly signal?: AbortSignal | undefined
@@ -38,8 +39,10 @@ export async function introduceWire(
   const processId = processIdOf(client)
   try {
     const settings = { ...serverSettings(options.detectMs), ...options.settings }
-    const introduction = await introduce(wire, settings, options.pooler === 'refuse' ? processId : null)
-    if (options.pooler === 'refuse') detectPooler(processId, introduction.pid, what)
+    const pinned = options.pooler === 'session'
+    const introduction = await introduce(wire, settings, pinned ? null : processId)
+    const advice = options.pooler === undefined ? '' : `, or say pooler: 'session' if the pooler pins sessions`
+    if (!pinned) detectPooler(processId, introduction.pid, what, advice)
     if (options.requirePrimary) refuseStandby(introduction.inRecovery, what)
     signal?.throwIfAborted()
     return introduction

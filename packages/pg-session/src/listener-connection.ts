@@ -13,7 +13,7 @@ export interface ListenerConnectionOptions {
   readonly settings: pg.ClientConfig
   readonly applicationName: string
   readonly detectMs: number
-  readonly pooler: 'refuse' | 'session'
+  readonly pooler: 'refuse' | 'session' | undefined
   readonly signal: AbortSignal
   /** Must only enqueue. */
   readonly onNotification: (channel: string, payload: string) => void
@@ -73,7 +73,7 @@ export class ListenerConnection {
       onLost: ended.resolve,
     })
     const { pid } = await introduceWire(wire, client, {
-      what: applicationName,
+      what: 'listener',
       detectMs,
       pooler: options.pooler,
       requirePrimary: true,

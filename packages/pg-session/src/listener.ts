@@ -41,7 +41,7 @@ export interface ListenerOptions {
   onConnected?: ((session: ListenerSession) => Promise<void>) | undefined
   /** Milliseconds after which silence means that the connection is lost. @default 5_000 */
   detectMs?: number | undefined
-  /** 'session' = the pooler pins sessions. @default 'refuse' */
+  /** 'session' = the pooler pins sessions; undefined refuses too, and does not mention the option. */
   pooler?: 'refuse' | 'session' | undefined
   /** Closes the listener. */
   signal?: AbortSignal | undefined
@@ -184,7 +184,7 @@ class SupervisedListener implements Listener {
   }
 
   async #connect(): Promise<{ connection: ListenerConnection; subscribed: PromiseWithResolvers<void>[] }> {
-    const { source, applicationName, pooler = 'refuse', onConnected } = this.#options
+    const { source, applicationName, pooler, onConnected } = this.#options
     const { signal } = this.#closing
     const settings = await untilAborted(source.settings(), signal)
     const connection = await ListenerConnection.open({

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type MigrationOptions, type MigrationReport, type PgPool, PrivilegeError, SchemaError } from '@x/lock-core'
+import { checkOptionNames, checkPatience } from '@x/lock-core/adapter'
 import { BorrowedClient, type Limit } from './borrowed-client.ts'
+import { checkPool } from './check-pool.ts'
 import type { QueryRows } from './detect.ts'
 import { quoteIdentifier } from './identifiers.ts'
 import { type Migration, readMigration, renderMigration } from './migration.ts'
@@ -40,6 +42,7 @@ export function createMigrations(list: PackageMigrations): {
  * table is there, those who come second fail on what the first created, and look again. No advisory lock is used: not
  * every server has them, and through a transaction pooler they would exclude nobody.
  *
+ * @throws {ConfigurationError} before anything is sent
  * @throws {PrivilegeError} naming the GRANT
  * @throws {SchemaError} SCHEMA_NEWER when a later version of the package has changed the schema beyond this code
  */
@@ -48,6 +51,9 @@ export async function migrate(
   list: PackageMigrations,
   options: MigrationOptions = {},
 ): Promise<MigrationReport> {
+  checkPool(pool, 'migrate')
+  checkOptionNames(options, ['schema', 'signal'] satisfies (keyof MigrationOptions)[], 'migrate')
+  checkPatience({ signal: options.signal })
   const schema = options.schema ?? defaultSchema
   quoteIdentifier(schema, 'schema')
   const limit: Limit = {

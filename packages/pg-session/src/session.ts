@@ -14,7 +14,10 @@ export interface SessionOptions {
   applicationName: string
   /** Milliseconds after which silence means that the session is lost; also the limit for connecting. @default 5_000 */
   detectMs?: number | undefined
-  /** 'session' = the pooler pins sessions, so a foreign pid is no reason to refuse. @default 'refuse' */
+  /**
+   * 'session' = the pooler pins sessions, so a foreign pid is no reason to refuse; undefined refuses too, and does not
+   * mention the option.
+   */
   pooler?: 'refuse' | 'session' | undefined
   /** Further server settings, such as `{ lock_timeout: '0' }`; they win over ours. */
   settings?: Readonly<Record<string, string>> | undefined
@@ -93,9 +96,9 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   })
   const introduction = await introduceWire(wire, client, {
-    what: applicationName,
+    what: 'session',
     detectMs,
-    pooler: options.pooler ?? 'refuse',
+    pooler: options.pooler,
     requirePrimary: options.requirePrimary ?? true,
     settings: options.settings ?? {},
     signal,

@@ -42,6 +42,7 @@ export class Blocking implements Waiting {
       const seat = await this.#seats.take()
       if (seat === null) return this.#fallback.wait(wait)
       this.#context.outage.end()
+      wait.limit.answered()
       // It may have taken a while to connect, and nobody would tell us of an end that has come already.
       if (wait.limit.over() !== undefined) {
         this.#seats.giveBack(seat)

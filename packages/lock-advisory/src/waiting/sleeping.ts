@@ -73,6 +73,7 @@ export class Sleeping implements Waiting {
         alarm.clear()
         const outcome = await this.#announceAndTry(session, wait, wanted, announced)
         if (outcome !== null) return { session, outcome }
+        wait.limit.answered()
         if (wait.limit.over() !== undefined) return null
         if (announced.size < wanted.length && repeats < quickRepeats) {
           repeats += 1

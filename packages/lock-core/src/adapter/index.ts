@@ -11,6 +11,7 @@ export {
   checkAcquireOptions,
   checkKey,
   checkOptionNames,
+  checkPatience,
   checkTtl,
   parseOptions,
   type ResolvedAcquireOptions,

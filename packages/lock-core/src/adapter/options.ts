@@ -22,7 +22,7 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, whe
     throw unknownOption([...path, unknown].join('.'), nearestName(unknown, optionsAt(schema, path)), `${where}: `)
   }
   if (path.length === 0 && (typeof value !== 'object' || value === null || Array.isArray(value))) {
-    throw new ConfigurationError(`${where}: expected an object of options; got ${describeValue(value, path)}`)
+    throw noOptions(value, where)
   }
   const option = path.length > 0 ? path.join('.') : null
   // Not the input of the issue, which is the whole object where a rule spans several options.
@@ -48,14 +48,19 @@ function optionsAt(schema: unknown, path: readonly string[]): readonly string[] 
 }
 
 /**
- * Refuses an option that is not one of `names`, for options that no schema describes.
+ * Refuses what is no object, and an option that is not one of `names`: for options that no schema describes.
  * @throws {ConfigurationError} naming it, and the one that was probably meant
  */
-export function checkOptionNames(options: object, names: Iterable<string>, where: string): void {
+export function checkOptionNames(options: unknown, names: Iterable<string>, where: string): void {
+  if (typeof options !== 'object' || options === null) throw noOptions(options, where)
   const known = new Set(names)
   for (const option of Object.keys(options)) {
     if (!known.has(option)) throw unknownOption(option, nearestName(option, [...known]), `${where}: `)
   }
+}
+
+function noOptions(value: unknown, where: string): ConfigurationError {
+  return new ConfigurationError(`${where}: expected an object of options; got ${describeValue(value)}`)
 }
 
 function unknownOption(option: string, nearest: string | null, where = ''): ConfigurationError {

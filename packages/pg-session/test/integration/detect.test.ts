@@ -69,9 +69,15 @@ describe('serverCapabilities', () => {
 describeWith('pgbouncer', 'a session behind a pooler', () => {
   it.each(['transaction', 'session'] as const)('in %s mode is refused', async (mode) => {
     await using pooler = await pgbouncer({ url: database.url, mode })
-    await expect(open(pooler.url(database.url))).rejects.toMatchObject({
+    const url = pooler.url(database.url)
+    await expect(open(url, { pooler: 'refuse' })).rejects.toMatchObject({
       code: 'POOLER_DETECTED',
-      message: expect.stringContaining("pooler: 'session'"),
+      message: expect.stringContaining("goes past it, or say pooler: 'session' if the pooler pins sessions"),
+    })
+    // Of packages whose users have no such option.
+    await expect(open(url)).rejects.toMatchObject({
+      code: 'POOLER_DETECTED',
+      message: expect.stringMatching(/^session: expected .* goes past it$/),
     })
   })
 
