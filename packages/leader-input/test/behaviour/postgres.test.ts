@@ -1,4 +1,5 @@
 /** Facts of the server that the feed rests on, each alone. Where one of these fails on a new major version, the code that rests on it is wrong there. */
+import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Client } from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
