@@ -8,6 +8,9 @@ export type { Connection } from './connection.ts'
 /** So many clients left in a transaction are ended one after the other before the pool is believed to give no others. */
 const mostLeftOpen = 100
 
+/** A pool that has no client for so long has none left. Whoever leads must not hold the lead for ever and do nothing. */
+const poolPatienceMs = 20_000
+
 /** Where the input's connections come from: the caller's pool, or a small one of its own. */
 export interface Connections {
   /** @throws {ConnectionError} */
@@ -52,13 +55,19 @@ export function connections(
   const borrow = async (): Promise<PoolClient> => {
     if (closed) throw new ClosedError('leader input')
     const client = source.connect() as Promise<PoolClient>
-    let onGiveUp = (): void => {}
+    let stopWaiting = (_why: string): void => {}
     const givenUp = new Promise<never>((_, reject) => {
-      onGiveUp = () => {
+      stopWaiting = (why) => {
         client.then((late) => late.release()).catch(() => {})
-        reject(new ConnectionError('connecting for the input was given up, because the input was stopped'))
+        reject(new ConnectionError(`connecting for the input was given up, because ${why}`))
       }
     })
+    const onGiveUp = (): void => stopWaiting('the input was stopped')
+    const timer = setTimeout(
+      () =>
+        stopWaiting(`the pool gave no client within ${poolPatienceMs} ms: are all of them in use, or its max too low?`),
+      poolPatienceMs,
+    )
     shared.waiting.add(onGiveUp)
     try {
       const connected = await Promise.race([client, givenUp])
@@ -72,6 +81,7 @@ export function connections(
     } catch (error) {
       throw fromConnectError(error, 'connecting for the input')
     } finally {
+      clearTimeout(timer)
       shared.waiting.delete(onGiveUp)
     }
   }
