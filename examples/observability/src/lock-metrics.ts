@@ -1,6 +1,7 @@
-import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Meter } from '@opentelemetry/api'
 import type { AcquireTrace, LostTrace, RefreshTrace, ReleaseTrace } from '@x/lock-core/adapter'
+import { onEnd } from './on-end.ts'
 
 /**
  * The metrics of docs/operations.md that come from locks. Keys are not attributes: there may be millions of them; the spans
@@ -21,19 +22,19 @@ export function lockMetrics(meter: Meter): () => void {
   const held = meter.createUpDownCounter('coordination.lock.held', { description: 'Locks that this process holds' })
 
   const ends = [
-    onEnd<AcquireTrace>('acquire', ({ outcome, mode, waitMs }) => {
+    onEnd<AcquireTrace>('coordination:lock.acquire', ({ outcome, mode, waitMs }) => {
       acquires.add(1, { outcome, mode })
       if (waitMs !== undefined) waits.record(waitMs, { outcome, mode })
       if (outcome === 'acquired') held.add(1, { mode })
       if (outcome === 'error') errors.add(1, { operation: 'acquire' })
     }),
-    onEnd<ReleaseTrace>('release', ({ mode, holdMs }, failed) => {
+    onEnd<ReleaseTrace>('coordination:lock.release', ({ mode, holdMs }, failed) => {
       releases.add(1, { mode })
       holds.record(holdMs, { mode })
       held.add(-1, { mode })
       if (failed) errors.add(1, { operation: 'release' })
     }),
-    onEnd<RefreshTrace>('refresh', ({ mode }, failed) => {
+    onEnd<RefreshTrace>('coordination:lock.refresh', ({ mode }, failed) => {
       if (failed) errors.add(1, { operation: 'refresh' })
       else refreshes.add(1, { mode })
     }),
@@ -49,12 +50,4 @@ export function lockMetrics(meter: Meter): () => void {
     for (const end of ends) end()
     unsubscribe('coordination:lock.lost', onLost)
   }
-}
-
-/** The end of each operation, with whether it threw. */
-function onEnd<Trace extends object>(operation: string, fn: (trace: Trace, failed: boolean) => void): () => void {
-  const channel = tracingChannel<unknown, Trace>(`coordination:lock.${operation}`)
-  const asyncEnd = (trace: Trace): void => fn(trace, 'error' in trace)
-  channel.subscribe({ asyncEnd } as Parameters<typeof channel.subscribe>[0])
-  return () => channel.unsubscribe({ asyncEnd } as Parameters<typeof channel.unsubscribe>[0])
 }
