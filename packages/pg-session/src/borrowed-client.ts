@@ -24,6 +24,9 @@ interface EventfulClient {
   removeListener(event: 'error', listener: (error: unknown) => void): unknown
 }
 
+/** When the last statement that each client has answered was sent, on the monotonic clock. */
+const provenAt = new WeakMap<object, number>()
+
 /**
  * A client of the caller's pool for the time of one statement or transaction. It is destroyed instead of given back when a
  * statement was given up, because the server may still be at it, and the answer would go to whoever has the client next.
@@ -31,6 +34,7 @@ interface EventfulClient {
 export class BorrowedClient {
   readonly #client: PoolClient
   #broken = false
+  #unansweredSince = Number.NEGATIVE_INFINITY
 
   private constructor(client: PoolClient) {
     this.#client = client
@@ -66,9 +70,33 @@ export class BorrowedClient {
     this.#broken = true
   }
 
+  /** When the statement was sent whose answer did not come in time; long ago if there was none. */
+  get unansweredSince(): number {
+    return this.#unansweredSince
+  }
+
+  /** Whether it has answered before, and not since that instant. Nothing is known of one that the caller alone has used. */
+  isUnprovenSince(instant: number): boolean {
+    return (provenAt.get(this.#client) ?? Number.POSITIVE_INFINITY) < instant
+  }
+
+  /** Has the pool close the connection and open another one when it needs one. */
+  discard(): void {
+    this.#broken = true
+    // A pool that gives the same client again all the same has it used.
+    provenAt.delete(this.#client)
+    this.giveBack()
+  }
+
   async query<R extends Row>(statement: Statement, values: unknown[], limit: Limit, named: boolean): Promise<R[]> {
+    const sentAt = monotonicNow()
+    const late = (): ConnectionError => {
+      this.#unansweredSince = sentAt
+      return tooSlow(statement, limit)
+    }
     try {
-      const answer = await within(limit, this.#send(statement, values, named), () => tooSlow(statement, limit))
+      const answer = await within(limit, this.#send(statement, values, named), late)
+      provenAt.set(this.#client, sentAt)
       return asArrays(answer.rows) as R[]
     } catch (error) {
       if (!isAnswer(error)) this.#broken = true

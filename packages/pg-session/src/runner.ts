@@ -79,6 +79,8 @@ class PoolRunner implements Runner {
   #ownPool: OwnPool | null = null
   /** Named statements pay one parse a connection; behind a transaction pooler they fail, and then they are not used. */
   #named = true
+  /** When the latest statement was sent that had no answer. */
+  #silentSince = Number.NEGATIVE_INFINITY
   #inFlight = 0
   #closing: Promise<void> | null = null
   #onIdle: () => void = () => {}
@@ -170,11 +172,20 @@ class PoolRunner implements Runner {
     }
   }
 
+  /**
+   * After a failover without a word, every idle connection leads nowhere. To try one after the other would take the time of a
+   * statement for each, so those that have not answered since are not tried.
+   */
   async #withClient<T>(limit: Limit, fn: (client: BorrowedClient) => Promise<T>): Promise<T> {
-    const client = await BorrowedClient.from(this.#pool(), limit)
+    let client = await BorrowedClient.from(this.#pool(), limit)
+    while (client.isUnprovenSince(this.#silentSince)) {
+      client.discard()
+      client = await BorrowedClient.from(this.#pool(), limit)
+    }
     try {
       return await fn(client)
     } finally {
+      this.#silentSince = Math.max(this.#silentSince, client.unansweredSince)
       client.giveBack()
     }
   }

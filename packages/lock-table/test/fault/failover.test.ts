@@ -1,4 +1,4 @@
-import { primaryWithStandby } from '@x/testkit'
+import { primaryWithStandby, tcpProxy } from '@x/testkit'
 import { Pool } from 'pg'
 import { expect, it } from 'vitest'
 import { createTableLocker } from '../../src/index.ts'
@@ -6,7 +6,7 @@ import { migrate } from '../../src/migrations.ts'
 
 const ttlMs = 4_000
 
-it('after promotion of a standby that missed grants nothing is granted for a ttl, and tokens go on rising', async () => {
+it.concurrent('after promotion of a standby that missed grants nothing is granted for a ttl, and tokens go on rising', async () => {
   await using servers = await primaryWithStandby()
   const { primary, standby, replication } = servers
   const pool = new Pool({ connectionString: primary.url })
@@ -67,5 +67,37 @@ it('after promotion of a standby that missed grants nothing is granted for a ttl
   await ghost
   await old.close().catch(() => {})
   pool.on('error', () => {})
+  await pool.end()
+})
+
+it.concurrent('a failover without a word costs a waiter one timeout, and not one for each idle connection', async () => {
+  await using servers = await primaryWithStandby()
+  await using front = await tcpProxy(servers.primary.port)
+  const connectionString = front.url(servers.primary.url)
+  const pool = new Pool({ connectionString, max: 10, idleTimeoutMillis: 0 })
+  pool.on('error', () => {})
+  await migrate(pool)
+  await using holder = createTableLocker({ connectionString, ttlMs: 1_000 })
+  const waiter = createTableLocker({ pool, ttlMs: 1_000, pollMs: 100 })
+  const lock = await holder.acquire('held', { renew: 'manual' })
+  const waiting = waiter.acquire('held')
+  await expect.poll(async () => (await holder.status('held')).waiters).toBe(1)
+  await Promise.all(Array.from({ length: 10 }, () => waiter.ping()))
+  expect(pool.totalCount).toBe(10)
+  await servers.caughtUp()
+
+  // The old host vanishes: nobody resets its connections. Those that are opened from now on lead to the standby.
+  front.halfOpen()
+  front.retarget(servers.standby.port)
+  await servers.primary.halt('immediate')
+  await servers.promote()
+  const startedAt = performance.now()
+  const next = await waiting
+  // Five seconds for a statement that nobody answers, and a ttl of quiet. One for each connection would be fifty.
+  expect(performance.now() - startedAt).toBeLessThan(30_000)
+  expect(lock.isHeld()).toBe(false)
+  expect(next.fencingToken).toBeGreaterThan(lock.fencingToken ?? 0n)
+  await next.release()
+  await waiter.close()
   await pool.end()
 })

@@ -114,6 +114,31 @@ describe('a runner on the caller’s pool', () => {
     expect(await runner.query(one, [])).toEqual([[1]])
   })
 
+  it('does not try the other connections one by one when one of them is silent', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const pool = database.pool({ max: 4, connectionString: proxy.url(database.url), idleTimeoutMillis: 0 })
+    const runner = runnerOf({ pool })
+    await Promise.all(Array.from({ length: 4 }, () => runner.query(sleep, [0.1])))
+    expect(pool.idleCount).toBe(4)
+    proxy.halfOpen()
+    await expect(runner.query(one, [], { timeoutMs: 200 })).rejects.toMatchObject({ code: 'CONNECTION' })
+    expect(await runner.query(one, [], { timeoutMs: 20_000 })).toEqual([[1]])
+    expect(pool.totalCount).toBe(1)
+  })
+
+  it('keeps connections that have answered since one was silent', async () => {
+    const pool = database.pool({ max: 2 })
+    const runner = runnerOf({ pool })
+    const pid = { name: 'pid', text: 'SELECT pg_backend_pid()' }
+    await Promise.all([runner.query(sleep, [0.1]), runner.query(sleep, [0.1])])
+    const sent = Promise.withResolvers<void>()
+    const silent = runner.query(sleep, [30], { timeoutMs: 500, onSend: sent.resolve })
+    await sent.promise
+    const before = await runner.query(pid, [])
+    await expect(silent).rejects.toMatchObject({ code: 'CONNECTION' })
+    expect(await runner.query(pid, [])).toEqual(before)
+  })
+
   it('puts the policy around statements, unless told otherwise', async () => {
     let executed = 0
     const policy = {
