@@ -253,10 +253,22 @@ describe('on top of it', () => {
     const second = await locker.acquire('fenced')
     const pool = elsewhere.pool()
     const kysely = new Kysely<object>({ dialect: new PostgresDialect({ pool }) })
-    const guard = (token: bigint | null) =>
+    const inKysely = (token: bigint | null) =>
       kysely.transaction().execute((trx) => checkFence(trx, { resource: 'fenced', token: token ?? 0n }))
-    await guard(second.fencingToken)
-    await expect(guard(first.fencingToken)).rejects.toMatchObject({ code: 'STALE_FENCE' })
+    const inPg = async (token: bigint | null): Promise<void> => {
+      const client = await elsewhere.client()
+      try {
+        await client.query('BEGIN')
+        await checkFence(client, { resource: 'fenced', token: token ?? 0n })
+        await client.query('COMMIT')
+      } finally {
+        await client.end()
+      }
+    }
+    for (const guard of [inKysely, inPg]) {
+      await guard(second.fencingToken)
+      await expect(guard(first.fencingToken)).rejects.toMatchObject({ code: 'STALE_FENCE' })
+    }
     await second.release()
   })
 
