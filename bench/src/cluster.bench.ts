@@ -25,7 +25,8 @@ const beating = (nodes: number, listen: boolean, seconds: number): Contender =>
     await using hosts = await startHosts('ours', { url, cluster: randomUUID(), nodes, listen })
     hosts.record()
     await delay(2 * ttlMs)
-    return costFigures(nodes, listen, await serverCost(url, () => delay(seconds * 1_000)))
+    const cost = await serverCost(url, () => delay(seconds * 1_000))
+    return { ...costFigures(nodes, listen, cost), falseDowns: hosts.downs().size }
   })
 
 /** As many bare updates as so many nodes make beats: what no heartbeat in a table can do without. */
@@ -103,7 +104,7 @@ const churning = (nodes: number, listen: boolean, times: number): Contender =>
       await guest.close()
     }
     await pool.end()
-    return inMs(samples)
+    return { ...inMs(samples), falseDowns: hosts.downs().size }
   })
 
 /** One node after the other is lost to a cluster of 100; until the last of the others has seen it. */
@@ -114,8 +115,10 @@ const losing = (how: 'kill' | 'stop' | 'partition', times: number): Contender =>
     // A sweeper believes in deaths after one ttl of contact.
     await delay(ttlMs + heartbeatMs)
     const samples: number[] = []
+    const victims = new Set<string>()
     for (let time = 0; time < times; time += 1) {
       const id = `victim-${time}`
+      victims.add(id)
       await using proxy = await tcpProxy(url)
       const victim = await startHost('ours', {
         url: proxy.url(url),
@@ -135,7 +138,8 @@ const losing = (how: 'kill' | 'stop' | 'partition', times: number): Contender =>
       victim.resume()
       await victim.kill()
     }
-    return inMs(samples)
+    const falseDowns = [...hosts.downs()].filter((id) => !victims.has(id)).length
+    return { ...inMs(samples), falseDowns }
   })
 
 const inMs = (samples: readonly number[]): Figures => {
@@ -162,6 +166,8 @@ const rows: readonly Row[] = [
       { of: '1,000 nodes, pooled', figure: 'beatMs', atMost: 0.3 },
       { of: '100 nodes', figure: 'corePercentPer100', atMost: 1.5 },
       { of: '1,000 nodes, pooled', figure: 'corePercentPer100', atMost: 1.5 },
+      { of: '100 nodes', figure: 'falseDowns', atMost: 0 },
+      { of: '1,000 nodes, pooled', figure: 'falseDowns', atMost: 0 },
     ],
   },
   {
@@ -178,6 +184,7 @@ const rows: readonly Row[] = [
       { of: '100 listening', figure: 'p99Ms', atMost: 2_500 },
       { of: '1,000 pooled', figure: 'p50Ms', atMost: 1.2 * heartbeatMs },
       { of: '1,000 pooled', figure: 'p99Ms', atMost: 1.5 * heartbeatMs },
+      { of: '1,000 pooled', figure: 'falseDowns', atMost: 0 },
     ],
   },
   {
@@ -191,6 +198,9 @@ const rows: readonly Row[] = [
       { of: 'kill -9', figure: 'maxMs', atMost: 2_000 },
       { of: 'stopped', figure: 'maxMs', atMost: ttlMs + 2 * sweepMs },
       { of: 'partitioned', figure: 'maxMs', atMost: ttlMs + 2 * sweepMs },
+      { of: 'kill -9', figure: 'falseDowns', atMost: 0 },
+      { of: 'stopped', figure: 'falseDowns', atMost: 0 },
+      { of: 'partitioned', figure: 'falseDowns', atMost: 0 },
     ],
   },
   {

@@ -9,8 +9,13 @@ const pool = new Pool({ connectionString: settings.url, max: settings.pool, idle
 pool.on('error', () => {})
 
 const seen = new Map<string, number>()
+const downs = new Set<string>()
 let recording = false
 const saw = (change: 'join' | 'leave' | 'down', id: string): void => {
+  if (change === 'down' && !downs.has(id)) {
+    downs.add(id)
+    tell({ kind: 'down', id })
+  }
   if (!recording) return
   const key = `${change} ${id}`
   const count = (seen.get(key) ?? 0) + 1

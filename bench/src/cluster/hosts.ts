@@ -11,6 +11,8 @@ export interface Hosts extends AsyncDisposable {
   readonly cluster: string
   readonly hosts: readonly Host[]
   record(): void
+  /** Who was declared down, as far as anybody has heard. */
+  downs(): ReadonlySet<string>
   /** When the last node of all processes has seen the change, in microseconds of the machine. */
   seen(change: 'join' | 'leave' | 'down', id: string, deadlineMs?: number): Promise<number>
 }
@@ -54,6 +56,11 @@ export const startHosts = async (
     hosts,
     record() {
       for (const host of hosts) host.send({ do: 'record' })
+    },
+    downs() {
+      return new Set(
+        hosts.flatMap(({ messages }) => messages).flatMap((told) => (told.kind === 'down' ? [told.id] : [])),
+      )
     },
     async seen(change, id, deadlineMs = 30_000) {
       const all = await Promise.all(

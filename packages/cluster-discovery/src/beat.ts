@@ -25,6 +25,8 @@ export interface HeartbeatOptions {
   readonly leaseMs: number
   readonly marker: () => bigint | null
   readonly known: () => bigint
+  /** Whether the next beat is to ask who sweeps. */
+  readonly asks: () => boolean
   readonly onAnswer: (beat: AnsweredBeat) => Promise<void>
   readonly onFailure: (error: unknown) => void
 }
@@ -75,7 +77,7 @@ export class Heartbeat {
   }
 
   async #beat(self: Incarnation, number: number): Promise<void> {
-    const { cluster, tables, clock, marker, leaseMs, ttlMs, known, onAnswer, onFailure } = this.#options
+    const { cluster, tables, clock, marker, asks, leaseMs, ttlMs, known, onAnswer, onFailure } = this.#options
     const startedAt = clock.now()
     const knownAtStart = known()
     try {
@@ -84,7 +86,7 @@ export class Heartbeat {
         { cluster, id: self.id, incarnation: self.incarnation },
         async (context) => {
           const timeoutMs = ttlMs * patience
-          const heard = await tables.beat(self, { marker: marker(), number, leaseMs, timeoutMs })
+          const heard = await tables.beat(self, { marker: marker(), number, asks: asks(), leaseMs, timeoutMs })
           context.alive = heard !== null
           if (heard !== null) context.version = heard.version
           return heard

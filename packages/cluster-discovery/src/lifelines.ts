@@ -70,6 +70,7 @@ export class Lifelines {
       leaseMs,
       marker: () => this.#marked?.marker ?? null,
       known: () => this.keeper.view.version,
+      asks: () => this.sweeper.asks(node.id, this.keeper.view.members()),
       onAnswer: callbacks.onAnswer,
       onFailure: (error) => {
         contact.broke()

@@ -249,7 +249,7 @@ export class Member {
       confirmedUntil: startedAt + this.#options.ttlMs,
     })
     this.#lines.keeper.beatSaw(answer.version, known, startedAt)
-    if (this.isMember) await this.#lines.sweeper.heard(self, answer, this.#lines.keeper.view.members())
+    if (this.isMember) await this.#lines.sweeper.heard(self, answer.sweeping, this.#lines.keeper.view.members())
   }
 
   async #joinAgain(): Promise<void> {

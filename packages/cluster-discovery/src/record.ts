@@ -86,21 +86,29 @@ export interface SweeperSeen {
   readonly epoch: bigint
 }
 
+/** Whether the dead are looked for. */
+export interface Sweeping {
+  readonly sweeper: SweeperSeen | null
+  /** Nobody sweeps, or whoever did has stopped. */
+  readonly isWanted: boolean
+}
+
 /** What a member learns from a beat. */
 export interface BeatAnswer {
   readonly version: bigint
-  readonly sweeper: SweeperSeen | null
-  /** Nobody sweeps, or whoever did has stopped. */
-  readonly sweeperWanted: boolean
+  /** Null when the beat did not ask. */
+  readonly sweeping: Sweeping | null
 }
 
 const beatSchema = z.tuple([bigint, z.string().nullable(), bigint.nullable(), bigint.nullable(), z.boolean()])
 
 export const parseBeat = (answer: string): BeatAnswer => {
-  const [version, id, incarnation, epoch, sweeperWanted] = beatSchema.parse(JSON.parse(answer))
+  const [version, id, incarnation, epoch, isWanted] = beatSchema.parse(JSON.parse(answer))
   const sweeper = id === null || incarnation === null || epoch === null ? null : { id, incarnation, epoch }
-  return { version, sweeper, sweeperWanted }
+  return { version, sweeping: { sweeper, isWanted } }
 }
+
+export const parseQuietBeat = (answer: string): BeatAnswer => ({ version: bigint.parse(answer), sweeping: null })
 
 const fateSchema = z.tuple([bigint, z.string()])
 

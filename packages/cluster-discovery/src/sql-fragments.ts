@@ -48,26 +48,14 @@ export const announce = (from: string, channel: string): string => `
     SELECT pg_notify(${channel}, CASE WHEN octet_length("full") <= ${longestPayload} THEN "full" ELSE "short" END) FROM told
   )`
 
-/** Members hold a row here while a backend holds their marker; see marker.ts. */
-export const heldMarkers: string = `
-  held AS MATERIALIZED (
-    SELECT (l.classid::bigint << 32) | l.objid::bigint AS marker
-    FROM pg_catalog.pg_locks l
-    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
-  )`
-
 /**
- * Whether a process looks as if it had ended. The server drops the marker with the listener's
- * connection, which on a half-open line the node does not know yet: its beats go on, rarer than the looks. A process that
- * ended has lost the connection of its last beat too; that of a pooler stays, so it counts for half a ttl only.
- * @param isHeld whether somebody holds the marker; by default needs {@link heldMarkers}
+ * Whether a process looks as if it had ended. The server drops the marker with the listener's connection: whoever gets the
+ * lock, for the length of the statement, knows that nobody holds it (without a list of all locks of the server). On a
+ * half-open line the node does not know that yet: its beats go on, rarer than the looks. A process that ended has lost the
+ * connection of its last beat too; that of a pooler stays, so it counts for half a ttl only.
  */
-export const crashed = (
-  b: string,
-  isHeld = `EXISTS (SELECT FROM held WHERE held.marker = ${b}.marker)`,
-): string => `CASE
-        WHEN ${b}.marker IS NULL OR ${isHeld} THEN false
+export const crashed = (b: string): string => `CASE
+        WHEN ${b}.marker IS NULL OR NOT pg_try_advisory_xact_lock(${b}.marker) THEN false
         ELSE ${b}.at < clock_timestamp() - ${milliseconds(`${b}.ttl_ms`)} / 2
           OR NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(${b}.backend))
       END`

@@ -1,5 +1,5 @@
 import type { Statement } from '@x/pg-session'
-import { announce, crashed, heldMarkers, micros, milliseconds, type SchemaTables } from './sql-fragments.ts'
+import { announce, crashed, micros, milliseconds, type SchemaTables } from './sql-fragments.ts'
 
 /** Who sweeps, and what the sweeper and its standbys do. */
 export type SweeperStatements = Readonly<
@@ -26,14 +26,13 @@ RETURNING s.epoch::text AS answer`,
     ),
 
     /**
-     * A standby's look at the sweeper: whether it looks crashed, and its last beat. For the one marker it tries the lock, for
-     * the length of the statement: whoever gets it knows that nobody holds it, without a list of all locks of the server.
+     * A standby's look at the sweeper: whether it looks crashed, and its last beat.
      * $1 cluster
      */
     watchSweeper: statement(
       'watch_sweeper',
       `SELECT json_build_array(
-    s.epoch::text, ${crashed('b', 'NOT pg_try_advisory_xact_lock(b.marker)')}, ${micros('b.at')}
+    s.epoch::text, ${crashed('b')}, ${micros('b.at')}
   )::text AS answer
 FROM ${sweepers} s JOIN ${beats} b ON b.cluster = s.cluster AND b.id = s.id AND b.incarnation = s.incarnation
 WHERE s.cluster = $1`,
@@ -45,8 +44,7 @@ WHERE s.cluster = $1`,
      */
     succeed: statement(
       'succeed',
-      `WITH ${heldMarkers}
-UPDATE ${sweepers} s SET epoch = s.epoch + 1, id = mine.id, incarnation = mine.incarnation, renewed_at = clock_timestamp()
+      `UPDATE ${sweepers} s SET epoch = s.epoch + 1, id = mine.id, incarnation = mine.incarnation, renewed_at = clock_timestamp()
 FROM ${beats} b, ${beats} mine
 WHERE s.cluster = $1 AND s.epoch = $4::bigint
   AND b.cluster = s.cluster AND b.id = s.id AND b.incarnation = s.incarnation AND ${micros('b.at')} = $5::text
@@ -67,7 +65,7 @@ RETURNING s.epoch::text AS answer`,
     UPDATE ${sweepers} s SET renewed_at = clock_timestamp() FROM hurried
     WHERE s.cluster = $1 AND s.id = $2 AND s.incarnation = $3::bigint AND s.epoch = $4::bigint
     RETURNING s.epoch
-  ),${heldMarkers},
+  ),
   aged AS (
     SELECT b.id, b.incarnation, ${micros('b.at')} AS at,
       b.at < clock_timestamp() - ${milliseconds('b.ttl_ms')} AS stale,
@@ -99,7 +97,7 @@ FROM lease`,
     WHERE c.name = $1 AND EXISTS (SELECT FROM ${sweepers} s
       WHERE s.cluster = $1 AND s.id = $2 AND s.incarnation = $3::bigint AND s.epoch = $4::bigint)
     FOR UPDATE
-  ),${heldMarkers},
+  ),
   dead AS (
     DELETE FROM ${beats} b
     USING locked, unnest($5::text[], $6::bigint[], $7::text[]) AS suspect (id, incarnation, at)

@@ -3,7 +3,8 @@ import type { Clock } from '@x/lock-core/adapter'
 import { Cadence } from './cadence.ts'
 import type { Contact } from './contact.ts'
 import type { Node } from './node.ts'
-import type { BeatAnswer, SweeperLook, SweeperSeen } from './record.ts'
+import type { SweeperLook, SweeperSeen, Sweeping } from './record.ts'
+import { asksWhoSweeps, standsBy } from './seniority.ts'
 import { confirmMs, Suspicion } from './suspicion.ts'
 import type { ClusterTables, Incarnation, SweeperLease } from './tables.ts'
 import { downChannel, heldChannel } from './tracing.ts'
@@ -33,7 +34,6 @@ export interface SweeperOptions {
 /** Tombstones are kept so long, and so many. */
 const tombstoneTtls = 10
 const tombstoneCount = 5_000
-const standbys = 2
 
 /**
  * The part of a node that lets the dead go. The lease in the tables has an epoch, but nothing unsafe would happen with two
@@ -57,16 +57,25 @@ export class Sweeper {
     return this.#role.role
   }
 
-  /** Each answered beat says who sweeps; the members say who stands by. */
-  async heard(self: Incarnation, answer: BeatAnswer, members: readonly Node[]): Promise<void> {
+  /** Whether the next beat of this node is to ask who sweeps. */
+  asks(id: string, members: readonly Node[]): boolean {
+    if (this.#role.role !== 'none') return this.#role.role === 'standby'
+    return asksWhoSweeps(id, members, this.#options.random)
+  }
+
+  /**
+   * @param sweeping who sweeps, of a beat that asked; null of another
+   * @param members among whom it stands by, or not
+   */
+  async heard(self: Incarnation, sweeping: Sweeping | null, members: readonly Node[]): Promise<void> {
     this.#active = true
-    const { sweeper, sweeperWanted } = answer
-    if (this.#role.role === 'sweeper') return
-    if (sweeperWanted) return this.#take(self)
+    if (sweeping === null || this.#role.role === 'sweeper') return
+    const { sweeper, isWanted } = sweeping
+    if (isWanted) return this.#take(self)
     if (sweeper === null) return
     // The answer to our own take was lost.
     if (sweeper.id === self.id && sweeper.incarnation === self.incarnation) return this.#sweep(sweeper, null)
-    const watches = this.#options.canWatchMarkers() && ranksAsStandby(self, sweeper, members)
+    const watches = this.#options.canWatchMarkers() && standsBy(self, sweeper, members)
     if (!watches) await this.#rest()
     else if (this.#role.role !== 'standby') {
       this.#role = { role: 'standby', self, of: sweeper }
@@ -189,16 +198,4 @@ export class Sweeper {
     this.#options.contact.broke()
     this.#options.logger?.debug({ err: error, cluster: this.#options.cluster }, message)
   }
-}
-
-/** The two members that have been there longest, but for the sweeper. */
-function ranksAsStandby(self: Incarnation, sweeper: SweeperSeen, members: readonly Node[]): boolean {
-  let rank = 0
-  for (const { id, incarnation } of members) {
-    if (id === sweeper.id) continue
-    if (id === self.id) return incarnation === self.incarnation
-    rank += 1
-    if (rank === standbys) return false
-  }
-  return false
 }

@@ -8,6 +8,7 @@ import {
   parseDead,
   parseFate,
   parseLook,
+  parseQuietBeat,
   parseReading,
   parseRecord,
   parseSweeperLook,
@@ -90,11 +91,16 @@ export class ClusterTables {
   /** Null when the incarnation is no member any more. */
   async beat(
     self: Incarnation,
-    beat: { marker: bigint | null; number: number; leaseMs: number; timeoutMs: number },
+    beat: { marker: bigint | null; number: number; asks: boolean; leaseMs: number; timeoutMs: number },
   ): Promise<BeatAnswer | null> {
-    const values = [self.id, self.incarnation, beat.marker, beat.leaseMs, beat.number]
-    const answer = await this.#ask(this.#statements.beat, values, { ...this.#behind(), timeoutMs: beat.timeoutMs })
-    return answer === null ? null : parseBeat(answer)
+    const values = [self.id, self.incarnation, beat.marker, beat.number]
+    const options = { ...this.#behind(), timeoutMs: beat.timeoutMs }
+    if (beat.asks) {
+      const answer = await this.#ask(this.#statements.beat, [...values, beat.leaseMs], options)
+      return answer === null ? null : parseBeat(answer)
+    }
+    const answer = await this.#ask(this.#statements.quietBeat, values, options)
+    return answer === null ? null : parseQuietBeat(answer)
   }
 
   async fate(id: string): Promise<{ readonly incarnation: bigint; readonly state: string } | null> {

@@ -30,7 +30,7 @@ const join = async (id: string, attempt = `${id}-1`) =>
   parseRecord((await answer(pool, sql.join, ['c', id, id, null, '{}', attempt, ttlMs, 'channel'])) ?? '')
 /** Null: let go. */
 const beat = async (on: Queryable, id: string, incarnation: bigint, marker: string | null = null, number = 1) => {
-  const text = await answer(on, sql.beat, ['c', id, incarnation, marker, leaseMs, number])
+  const text = await answer(on, sql.beat, ['c', id, incarnation, marker, number, leaseMs])
   return text === null ? null : parseBeat(text)
 }
 const take = (id: string, incarnation: bigint) => answer(pool, sql.take, ['c', id, incarnation, leaseMs])
@@ -101,13 +101,11 @@ describe('a beat', () => {
     const { node } = await join('a')
     expect(await beat(pool, 'a', node.incarnation)).toEqual({
       version: 1n,
-      sweeper: null,
-      sweeperWanted: true,
+      sweeping: { sweeper: null, isWanted: true },
     })
     await take('a', 1n)
     expect(await beat(pool, 'a', 1n)).toMatchObject({
-      sweeper: { id: 'a', incarnation: 1n, epoch: 1n },
-      sweeperWanted: false,
+      sweeping: { sweeper: { id: 'a', incarnation: 1n, epoch: 1n }, isWanted: false },
     })
   })
 
