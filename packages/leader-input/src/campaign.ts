@@ -54,7 +54,7 @@ function campaigner<DB>(parts: InputParts<DB>): (signal: AbortSignal) => Promise
       health.lastError = lock.signal.reason
       options.logger?.warn(
         { input: options.name, err: lock.signal.reason },
-        'the lock was lost, and the lead with it (where renewals are late: has the pool a client left for the locker?)',
+        'the lock was lost, and the lead with it; a locker on the same pool needs a client for its renewals: give it a max of 3 or more',
       )
       if (term === null) connection.release(true)
       else term.abandon()

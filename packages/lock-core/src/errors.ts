@@ -103,9 +103,11 @@ export class LockLostError extends CoordinationError {
   readonly reason: LockLostReason
 
   constructor(fields: { key: string; reason: LockLostReason }, options: CoordinationErrorOptions = {}) {
+    // The one loss that mostly has its reason in the process itself, such as a pool without a free client.
+    const late = fields.reason === 'deadline' && options.cause instanceof Error ? ` (${options.cause.message})` : ''
     super(
       'LOCK_LOST',
-      `lock ${quote(fields.key)} was lost: ${lossExplained[fields.reason]}; stop what it protects and acquire it again`,
+      `lock ${quote(fields.key)} was lost: ${lossExplained[fields.reason]}${late}; stop what it protects and acquire it again`,
       options,
     )
     this.key = fields.key

@@ -25,6 +25,7 @@ export class Holding {
     const { renewer, releasing, logger } = parts
     this.#family = {
       logger,
+      unrenewed: ({ grant }) => grant.failure,
       hooks: {
         release: (lock, keepMs) => this.#release(lock, keepMs),
         refresh: (lock, ttlMs) => renewer.refresh(lock, checkFinite(ttlMs)),
@@ -55,6 +56,7 @@ export class Holding {
         grant: {
           renewAt: Number.POSITIVE_INFINITY,
           refreshing: false,
+          failure: undefined,
           claim: null,
           handedOver: grant.leaseMs !== request.ttlMs,
         },

@@ -14,6 +14,8 @@ export interface LeaseGrant {
   renewAt: number
   /** A refresh by the holder is on its way. */
   refreshing: boolean
+  /** What the last renewal met, since the one before it was confirmed. */
+  failure: unknown
   /** The claim of a lock that was handed over, until it has been turned into a lease of its ttl. */
   claim: Claim | null
   /** It came out of a line, where others may stand. */

@@ -136,17 +136,19 @@ export class Renewer {
         const startedAt = monotonicNow()
         const renewed = await this.#send(mode, leases, (lease) => lease.ttlMs, exact, until)
         for (const [index, lease] of leases.entries()) {
+          lease.grant.failure = undefined
           if (renewed[index] === 1) lease.renewed(startedAt)
           else lease.lose('forced')
         }
         return
       } catch (error) {
+        for (const lease of leases) lease.grant.failure = error
         if (!isTransient(error)) {
           // The local deadlines end the leases, if nothing else does.
           this.#logger?.error({ err: error, leases: leases.length }, 'leases cannot be renewed')
           return
         }
-        this.#logger?.debug({ err: error, leases: leases.length, attempt }, 'a renewal had no answer and is sent again')
+        this.#logger?.warn({ err: error, leases: leases.length, attempt }, 'a renewal had no answer and is sent again')
         await pauseAfter(attempt, until)
         leases = leases.filter((lease) => lease.isHeld() && !lease.grant.refreshing)
       }

@@ -44,3 +44,26 @@ it('says why it leads no more when its lock is taken away, and leads again', asy
   expect(input.health().lastError).toMatchObject({ code: 'LOCK_LOST' })
   await stop()
 })
+
+it('on a pool of one with its locker says what is missing, term after term', async () => {
+  await migrateLocks(database.pool())
+  const pool = database.pool({ max: 1 })
+  const warnings: unknown[] = []
+  const logger = { debug() {}, info() {}, warn: (...told: unknown[]) => void warnings.push(told), error() {} }
+  await using locker = createTableLocker({ pool, wakeUps: 'poll' })
+  await using input = shopInput(pool, { name: 'cramped', locker, logger, takeoverMs: 500 })
+  await input.install()
+  const { stop } = collect(input)
+  const noClient = {
+    code: 'LOCK_LOST',
+    reason: 'deadline',
+    message: expect.stringContaining('the pool gave no client'),
+  }
+  await eventually(() => input.health().lastError !== null)
+  expect(input.health().lastError).toMatchObject(noClient)
+  expect(warnings).toContainEqual([
+    { input: 'cramped', err: expect.objectContaining(noClient) },
+    'the lock was lost, and the lead with it; a locker on the same pool needs a client for its renewals: give it a max of 3 or more',
+  ])
+  await stop()
+})

@@ -5,7 +5,7 @@ import { type Clock, systemClock, type Timer } from './clock.ts'
 import { createExactController, type ExactController } from './exact-signal.ts'
 import type { GrantedLock } from './granted-lock.ts'
 import { checkTtl } from './options.ts'
-import { lostChannel, refreshChannel, releaseChannel, traced } from './tracing.ts'
+import { lostChannel, publishLoss, refreshChannel, releaseChannel, traced } from './tracing.ts'
 
 /** What an adapter does for the locks it gave out. One object serves all locks of a locker. */
 export interface LockHooks<Grant> {
@@ -53,6 +53,8 @@ export interface LockFamily<Grant> {
    * its own deadline has passed, so that no lock is believed in for longer than what it lives in.
    */
   settle?(): void
+  /** Why no renewal was confirmed, where the adapter knows: the cause of a loss at the end of the lease. */
+  unrenewed?(lock: LockHandle<Grant>): unknown
 }
 
 type HoldState =
@@ -211,10 +213,7 @@ export class LockHandle<Grant = unknown> implements Lock {
     const error = new LockLostError({ key: this.key, reason }, cause === undefined ? {} : { cause })
     this.#state = { kind: 'lost', error }
     this.#stopWatching()
-    if (lostChannel.hasSubscribers) {
-      const { key, mode, fencingToken } = this
-      lostChannel.publish({ key, mode, fencingToken, reason, holdMs: this.#now() - this.#startedAt })
-    }
+    if (lostChannel.hasSubscribers) publishLoss(this, reason, this.#now() - this.#startedAt)
     // The holder hears of it first: the hook may free the key for somebody else.
     this.#controller?.abort(error)
     this.#family.hooks.lost?.(this, error)
@@ -262,7 +261,8 @@ export class LockHandle<Grant = unknown> implements Lock {
     if (!this.#believes()) return
     const endsAt = this.#endsAt()
     if (endsAt === Number.POSITIVE_INFINITY || this.#now() < endsAt) return
-    this.lose(this.#holdEndsAt <= this.#leaseEndsAt ? 'max-hold' : (this.#family.expiry ?? 'deadline'))
+    if (this.#holdEndsAt <= this.#leaseEndsAt) this.lose('max-hold')
+    else this.lose(this.#family.expiry ?? 'deadline', this.#family.unrenewed?.(this))
   }
 
   /** A method, because the state may have moved in a call that the compiler does not look into. */

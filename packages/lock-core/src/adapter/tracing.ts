@@ -56,6 +56,11 @@ export const refreshChannel: TracingChannel<unknown, RefreshTrace> =
 /** `coordination:lock.lost`. */
 export const lostChannel: Channel = /* @__PURE__ */ channel('coordination:lock.lost')
 
+/** Tells `coordination:lock.lost`. */
+export function publishLoss({ key, mode, fencingToken }: Lock, reason: LockLostReason, holdMs: number): void {
+  lostChannel.publish({ key, mode, fencingToken, reason, holdMs } satisfies LostTrace)
+}
+
 /**
  * Runs `fn` inside a tracing channel; without subscribers it is a plain call. `fn` may fill in fields of `context` before
  * it settles. Contexts carry keys, outcomes and times, never a connection string.

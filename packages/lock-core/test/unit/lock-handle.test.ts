@@ -61,6 +61,22 @@ describe('LockHandle', () => {
     }
   })
 
+  it('says why no renewal was confirmed, where the adapter knows, and only when the lease ran out', () => {
+    const cause = new Error('the pool gave no client')
+    const unrenewed = () => cause
+    const late = setUp({}, { unrenewed })
+    late.clock.block(1_000)
+    expect(late.lock.signal.reason).toMatchObject({
+      reason: 'deadline',
+      cause,
+      message: expect.stringContaining('before its local deadline (the pool gave no client); stop'),
+    })
+    const long = setUp({ maxHoldMs: 500 }, { unrenewed })
+    long.clock.block(1_000)
+    expect(long.lock.signal.reason).toMatchObject({ reason: 'max-hold' })
+    expect(long.lock.signal.reason).not.toHaveProperty('cause')
+  })
+
   it('a signal first read after the loss has aborted', () => {
     const { lock, clock } = setUp()
     clock.block(1_000)

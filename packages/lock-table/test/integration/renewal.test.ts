@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import { useDatabase } from '@x/testkit/vitest'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { createTableLocker } from '../../src/index.ts'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
@@ -66,4 +68,29 @@ describe('a renewal tells which leases it has renewed', () => {
       { answer, renewed },
     ])
   })
+})
+
+it('that gets no client of the pool warns, and the loss says so', async () => {
+  const pool = database.pool({ max: 1 })
+  const warned: [fields: object, message: string][] = []
+  const logger = { debug() {}, info() {}, warn: (...told: [object, string]) => void warned.push(told), error() {} }
+  await using locker = createTableLocker({ pool, logger, ttlMs: 300, wakeUps: 'poll' })
+  const { signal } = await locker.acquire('report')
+  const client = await pool.connect()
+  await once(signal, 'abort')
+  const noClient = expect.objectContaining({
+    code: 'CONNECTION',
+    message: expect.stringMatching(/the pool gave no client within .+ \(1 open, .+\); give it a larger max/),
+  })
+  expect(signal.reason).toMatchObject({
+    code: 'LOCK_LOST',
+    reason: 'deadline',
+    message: expect.stringContaining('the pool gave no client'),
+    cause: noClient,
+  })
+  expect(warned).toContainEqual([
+    expect.objectContaining({ err: noClient, leases: 1 }),
+    'a renewal had no answer and is sent again',
+  ])
+  client.release()
 })
