@@ -28,7 +28,7 @@ const schema = z.strictObject({
  * called, the promise of `elected` has `stopTimeoutMs` to end, the lock is released, the next campaign begins. Two terms of
  * one elector never overlap. What must not be done by two leaders of different processes has to check `fencingToken`.
  *
- * Between `start()` and the end of `stop()` it keeps the process running, whichever locker it has.
+ * From `start()` to `stop()` it keeps the process running, whichever locker it has.
  *
  * @throws {ConfigurationError}
  * @example

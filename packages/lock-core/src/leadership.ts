@@ -51,8 +51,8 @@ export interface LeaderElector extends AsyncDisposable {
   /** The current term; null when not the leader. */
   readonly term: LeaderTerm | null
   /**
-   * Begins to campaign; does nothing when it already does. From here until it has stopped the process is kept running, as a
-   * leader and as a candidate: one whose only work is the office lives until `stop()` or `close()`, or the end of its locker.
+   * Begins to campaign; does nothing when it already does. From here on the process is kept running, as a leader and as a
+   * candidate: one whose only work is the office lives until `stop()` or `close()`, or the end of its locker.
    * @throws {ClosedError}
    */
   start(): void

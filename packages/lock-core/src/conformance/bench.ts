@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { monotonicNow } from '../adapter/clock.ts'
 import { ksuid } from '../adapter/ksuid.ts'
+import type { LeaderElector } from '../leadership.ts'
 import type { Lock, Locker, LockerCapabilities } from '../locker.ts'
 import type { ConformanceHooks, ConformanceOptions } from './conformance-options.ts'
 import { Random } from './random.ts'
@@ -42,6 +43,7 @@ export class Bench implements Facts {
   readonly patienceMs: number
   readonly #options: ConformanceOptions
   readonly #lockers: Locker[] = []
+  readonly #electors: LeaderElector[] = []
   #keys = 0
 
   constructor(options: ConformanceOptions, seed: number) {
@@ -73,6 +75,12 @@ export class Bench implements Facts {
     const [first, second, ...rest] = await Promise.all(Array.from({ length: count }, () => this.locker()))
     assert(first !== undefined && second !== undefined, 'ask for two lockers or more')
     return [first, second, ...rest]
+  }
+
+  /** Stops the elector with everything else: one that is not stopped keeps the process of the suite running. */
+  owns(elector: LeaderElector): LeaderElector {
+    this.#electors.push(elector)
+    return elector
   }
 
   /** A key that no other case and no earlier run has used. */
@@ -175,6 +183,7 @@ export class Bench implements Facts {
 
   /** Closes everything and looks for what was left behind. */
   async close(): Promise<void> {
+    for (const elector of this.#electors) void this.start(elector.close())
     await this.soon('close() of every locker', Promise.all(this.#lockers.map((locker) => locker.close())))
     let left: readonly string[] = []
     await this.until(

@@ -14,8 +14,8 @@ export const leadership: Topic = {
         const [one, other] = await bench.lockers(2)
         const key = bench.key()
         const log: string[] = []
-        const first = candidate(one, key, 'first', log)
-        const second = candidate(other, key, 'second', log)
+        const first = bench.owns(candidate(one, key, 'first', log))
+        const second = bench.owns(candidate(other, key, 'second', log))
         first.start()
         await bench.until('the first candidate leads', () => first.isLeader())
         second.start()
@@ -48,7 +48,7 @@ export const leadership: Topic = {
         const [one, other] = await bench.lockers(2)
         const key = bench.key()
         const log: string[] = []
-        const elector = candidate(one, key, 'leader', log)
+        const elector = bench.owns(candidate(one, key, 'leader', log))
         elector.start()
         await bench.until('the candidate leads', () => elector.isLeader())
         const term = elector.term

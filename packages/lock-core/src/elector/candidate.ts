@@ -108,7 +108,8 @@ export class Candidate implements LeaderElector {
   }
 
   async #run(stop: AbortSignal): Promise<void> {
-    using _running = keepProcess()
+    // What the winding up waits for holds the process by itself; a locker that never answers must not.
+    using _office = keepProcess(stop)
     if (!stop.aborted && this.#state.kind !== 'campaigning') this.#move({ kind: 'campaigning' })
     while (!stop.aborted) {
       const lock = await this.#campaign(stop)

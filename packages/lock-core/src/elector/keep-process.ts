@@ -2,10 +2,13 @@
 const seldomMs = 2_147_483_647
 
 /**
- * Keeps the process running until it is disposed of. A lock does not, and whether a wait does is its adapter's business: of
- * two replicas whose only work is the office, the leader would end where the standby goes on.
+ * Keeps the process running until the signal aborts or it is disposed of. A lock does not, and whether a wait does is its
+ * adapter's business: of two replicas whose only work is the office, the leader would end where the standby goes on.
  */
-export function keepProcess(): Disposable {
+export function keepProcess(until: AbortSignal): Disposable {
   const timer = setInterval(() => {}, seldomMs)
-  return { [Symbol.dispose]: () => clearInterval(timer) }
+  const end = (): void => clearInterval(timer)
+  until.addEventListener('abort', end, { once: true })
+  if (until.aborted) end()
+  return { [Symbol.dispose]: end }
 }
