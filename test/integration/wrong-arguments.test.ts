@@ -114,8 +114,9 @@ it('createLeaderInput says what tables may be, and names the option of a table t
       tables: tables as ['orders'],
     })
   expect(make('orders')).toThrow(
-    'option tables: expected an array of table names, { patterns: […] }, or an object with an entry for each table; got "orders"',
+    'option tables: expected an array of table names (one at least), { patterns: […] }, or an object with an entry for each table; got "orders"',
   )
+  expect(make([])).toThrow('; got an empty array')
   expect(make({ orders: { operation: ['update'] } })).toThrow(
     'option tables.orders.operation: there is no such option; did you mean operations?',
   )

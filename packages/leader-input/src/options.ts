@@ -1,5 +1,12 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import type { DirectConnection, Locker, ObservabilityOptions, PgPool, Policy } from '@x/lock-core'
+import {
+  ConfigurationError,
+  type DirectConnection,
+  type Locker,
+  type ObservabilityOptions,
+  type PgPool,
+  type Policy,
+} from '@x/lock-core'
 import { parseOptions } from '@x/lock-core/adapter'
 import { checkPool } from '@x/pg-session'
 import type { Kysely, Selectable, Transaction } from 'kysely'
@@ -145,56 +152,58 @@ const tableConfig = z.strictObject({
 })
 const count = (min: number, max: number) => z.number().int().min(min).max(max)
 
-const optionsSchema = z
-  .strictObject({
-    pool: z.custom<PgPool>().optional(),
-    connectionString: z.string().min(1).optional(),
-    locker: shape<Locker>('acquire'),
-    name: z
-      .string()
-      .min(1)
-      .max(200)
-      .refine((name) => !name.includes('\0') && name.isWellFormed(), 'expected well-formed Unicode without NUL'),
-    lockKey: z.string().min(1).optional(),
-    db: z.unknown().optional(),
-    tables: z.union(
-      [
-        z.array(tableName).min(1),
-        z.strictObject({ patterns: z.array(tableName).min(1) }),
-        z.record(tableName, tableConfig.optional()),
-      ],
-      'expected an array of table names, { patterns: […] }, or an object with an entry for each table',
-    ),
-    operations: operations.optional(),
-    schema: z.string().min(1).default('coordination'),
-    backfill: z.union([z.boolean(), z.strictObject({ chunkSize: count(1, 100_000).optional() })]).default(false),
-    wakeUps: z.enum(['poll', 'notify']).default('poll'),
-    listen: z.unknown().optional(),
-    batchSize: count(1, 100_000).default(500),
-    maxBatchBytes: count(1_024, 1_073_741_824).default(8_388_608),
-    onFailure: z.enum(['halt', 'park']).default('halt'),
-    maxAttempts: count(1, 100).default(5),
-    handlerTimeoutMs: count(100, 86_400_000).default(30_000),
-    takeoverMs: count(500, 600_000).default(5_000),
-    retention: z
-      .strictObject({
-        maxRows: count(1, Number.MAX_SAFE_INTEGER).optional(),
-        maxAgeMs: count(1, Number.MAX_SAFE_INTEGER).optional(),
-      })
-      .optional(),
-    ownChanges: z.boolean().default(false),
-    logger: z.unknown().optional(),
-    policy: shape<Policy>('execute').optional(),
-  })
-  .refine(({ pool, connectionString }) => (pool === undefined) !== (connectionString === undefined), {
-    path: ['pool'],
-    message: 'expected exactly one of pool and connectionString',
-  })
+const optionsSchema = z.strictObject({
+  pool: z.custom<PgPool>().optional(),
+  connectionString: z.string().min(1).optional(),
+  locker: shape<Locker>('acquire'),
+  name: z
+    .string()
+    .min(1)
+    .max(200)
+    .refine((name) => !name.includes('\0') && name.isWellFormed(), 'expected well-formed Unicode without NUL'),
+  lockKey: z.string().min(1).optional(),
+  db: z.unknown().optional(),
+  tables: z.union(
+    [
+      z.array(tableName).min(1),
+      z.strictObject({ patterns: z.array(tableName).min(1) }),
+      z.record(tableName, tableConfig.optional()),
+    ],
+    'expected an array of table names (one at least), { patterns: […] }, or an object with an entry for each table',
+  ),
+  operations: operations.optional(),
+  schema: z.string().min(1).default('coordination'),
+  backfill: z.union([z.boolean(), z.strictObject({ chunkSize: count(1, 100_000).optional() })]).default(false),
+  wakeUps: z.enum(['poll', 'notify']).default('poll'),
+  listen: z.unknown().optional(),
+  batchSize: count(1, 100_000).default(500),
+  maxBatchBytes: count(1_024, 1_073_741_824).default(8_388_608),
+  onFailure: z.enum(['halt', 'park']).default('halt'),
+  maxAttempts: count(1, 100).default(5),
+  handlerTimeoutMs: count(100, 86_400_000).default(30_000),
+  takeoverMs: count(500, 600_000).default(5_000),
+  retention: z
+    .strictObject({
+      maxRows: count(1, Number.MAX_SAFE_INTEGER).optional(),
+      maxAgeMs: count(1, Number.MAX_SAFE_INTEGER).optional(),
+    })
+    .optional(),
+  ownChanges: z.boolean().default(false),
+  logger: z.unknown().optional(),
+  policy: shape<Policy>('execute').optional(),
+})
 
 /** @throws {ConfigurationError} */
 export function resolveOptions<DB>(given: LeaderInputOptions<DB>): ResolvedOptions {
   const options = parseOptions(optionsSchema, given, 'createLeaderInput')
-  if (options.pool !== undefined) checkPool(options.pool, 'createLeaderInput')
+  const { pool, connectionString } = options
+  if ((pool === undefined) === (connectionString === undefined)) {
+    const got = pool === undefined ? 'none' : 'both'
+    throw new ConfigurationError(`createLeaderInput: expected exactly one of pool and connectionString; got ${got}`, {
+      option: 'pool',
+    })
+  }
+  if (pool !== undefined) checkPool(pool, 'createLeaderInput')
   const defaults = options.operations ?? (['create', 'update', 'delete', 'truncate'] as const)
   const wish = (config: z.output<typeof tableConfig> | undefined): TableWish => ({
     operations: config?.operations ?? defaults,

@@ -1,3 +1,4 @@
+import { describeValue } from './adapter/describe-value.ts'
 import { ConfigurationError } from './errors.ts'
 
 /** The low half of the FNV prime 2^40 + 435; its high part is a shift. */
@@ -21,6 +22,9 @@ export function lockId(namespace: number, key: string): bigint {
     throw new ConfigurationError(`option namespace: expected an integer of 32 bits; got ${String(namespace)}`, {
       option: 'namespace',
     })
+  }
+  if (typeof key !== 'string') {
+    throw new ConfigurationError(`option key: expected a string; got ${describeValue(key)}`, { option: 'key' })
   }
   // The 64-bit offset basis cbf29ce484222325 in two halves.
   let high = 0xcbf29ce4 | 0

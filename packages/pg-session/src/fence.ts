@@ -1,4 +1,5 @@
 import { ConfigurationError, hasErrorCode, SchemaError, type SqlExecutor, StaleFenceError } from '@x/lock-core'
+import { checkOptionNames } from '@x/lock-core/adapter'
 import { asExecutor, notInTransaction, sameTransactionSql, transactionMark } from './executor.ts'
 import { quoteIdentifier, quoteLiteral } from './identifiers.ts'
 import { defaultSchema, toMigrate } from './to-migrate.ts'
@@ -62,6 +63,7 @@ export async function checkFence(
   fence: { resource: string; token: bigint; schema?: string | undefined },
 ): Promise<void> {
   const what = 'checkFence'
+  checkOptionNames(fence, ['resource', 'token', 'schema'], what)
   const { resource, token, schema = defaultSchema } = fence
   if (typeof resource !== 'string' || resource.length === 0 || Buffer.byteLength(resource) > 1_024) {
     throw new ConfigurationError(`${what}: option resource: expected a string of 1 byte to 1 KiB`, {

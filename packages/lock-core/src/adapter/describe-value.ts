@@ -14,5 +14,6 @@ export function describeValue(value: unknown, path: readonly string[] = []): str
     return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
   }
   if (typeof value === 'function') return 'a function'
-  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array'
+  return `a value of type ${typeof value}`
 }

@@ -28,9 +28,16 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, whe
   // Not the input of the issue, which is the whole object where a rule spans several options.
   const got = issue === undefined ? '' : `; got ${describeValue(valueAt(value, path), path)}`
   throw new ConfigurationError(
-    `${where}: ${option === null ? 'options' : `option ${option}`}: ${issue?.message ?? 'invalid'}${got}`,
+    `${where}: ${option === null ? 'options' : `option ${option}`}: ${expectation(issue?.message ?? 'invalid')}${got}`,
     { option },
   )
+}
+
+/** Of zod's own sentences only what was expected: what was got is said once, by us. */
+function expectation(message: string): string {
+  return message
+    .replace(/^(?:Invalid input|Invalid option|Too small|Too big): (?=expected )/, '')
+    .replace(/, received .*$/, '')
 }
 
 function valueAt(value: unknown, path: readonly string[]): unknown {

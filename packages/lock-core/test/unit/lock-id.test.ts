@@ -47,6 +47,12 @@ describe('lockId', () => {
     expect(() => lockId(0, key)).toThrow(expect.objectContaining({ code: 'INVALID_OPTIONS' }))
   })
 
+  it.each([undefined, null, 7, {}])('refuses the key %j', (key) => {
+    expect(() => lockId(0, key as unknown as string)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTIONS', option: 'key' }),
+    )
+  })
+
   it.each([1.5, 2_147_483_648, -2_147_483_649, Number.NaN, Number.POSITIVE_INFINITY])(
     'refuses the namespace %s',
     (namespace) => {

@@ -91,6 +91,16 @@ describe('parseOptions', () => {
     expect(() => parseOptions(strict, { ['x'.repeat(1e7)]: 1 }, 'create')).toThrow(ConfigurationError)
   })
 
+  it.each([
+    [{ pollMs: 'soon' }, 'create: option pollMs: expected number; got "soon"'],
+    [{ pollMs: 1 }, 'create: option pollMs: expected number to be >=10; got 1'],
+    [{ retention: {} }, 'create: option retention.maxRows: expected number; got nothing'],
+    [{ wait: 'never' }, 'create: option wait: expected one of "poll"|"notify"; got "never"'],
+  ])('says of %j what was expected and what was got, once each', (options, message) => {
+    const withChoice = schema.extend({ wait: z.enum(['poll', 'notify']).optional() })
+    expect(messageOf(() => parseOptions(withChoice, options, 'create'))).toBe(message)
+  })
+
   it('names the option that was meant inside of records and unions', () => {
     const nested = z.strictObject({
       tables: z.union([
@@ -109,7 +119,8 @@ describe('parseOptions', () => {
     [null, 'null'],
     [7, '7'],
     ['x', '"x"'],
-    [[], 'an array'],
+    [[], 'an empty array'],
+    [[1], 'an array'],
     [() => {}, 'a function'],
   ])('refuses %s for options, in one sentence', (value, got) => {
     expect(messageOf(() => parseOptions(schema, value, 'create'))).toBe(

@@ -225,6 +225,8 @@ describe('checkFence', () => {
     ['NUL', { resource: 'a\0', token: 1n }, 'resource'],
     ['10 MB', { resource: 'x'.repeat(10_000_000), token: 1n }, 'resource'],
     ['a bad schema', { resource: 'r', token: 1n, schema: 'x'.repeat(64) }, 'schema'],
+    ['a mistyped option', { resource: 'r', token: 1n, shema: 'app' }, 'shema'],
+    ['nothing', undefined as unknown as { resource: string; token: bigint }, null],
   ])('refuses %s', async (_what, fence, option) => {
     const executor = { query: () => Promise.reject(new Error('no I/O')) }
     await expect(checkFence(executor, fence)).rejects.toMatchObject({ code: 'INVALID_OPTIONS', option })
