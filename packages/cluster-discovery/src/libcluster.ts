@@ -5,7 +5,7 @@ import {
   type ObservabilityOptions,
   type Unsubscribe,
 } from '@x/lock-core'
-import { type Clock, parseOptions, systemClock } from '@x/lock-core/adapter'
+import { type Clock, observabilityOptions, parseOptions, systemClock } from '@x/lock-core/adapter'
 import { connectionSource, createListener, type Listener, type ListenerSession } from '@x/pg-session'
 import { z } from 'zod'
 import { Cadence } from './cadence.ts'
@@ -77,8 +77,7 @@ const schema = z
       .default(5_000),
     connect: callback.optional(),
     disconnect: callback.optional(),
-    logger: z.custom<ObservabilityOptions['logger']>().optional(),
-    policy: z.custom<ObservabilityOptions['policy']>().optional(),
+    ...observabilityOptions,
   })
   .refine(({ channelName, cookie }) => (channelName === undefined) !== (cookie === undefined), {
     path: ['channelName'],

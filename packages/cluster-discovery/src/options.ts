@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { DirectConnection, ObservabilityOptions, PgPool } from '@x/lock-core'
-import { parseOptions } from '@x/lock-core/adapter'
+import { observabilityOptions, parseOptions } from '@x/lock-core/adapter'
 import { checkPool } from '@x/pg-session'
 import { z } from 'zod'
 import { checkMetadata } from './metadata.ts'
@@ -89,8 +89,7 @@ const schema = z
     rejoin: z.boolean({ error: 'expected true or false' }).default(true),
     connect: callback.optional(),
     disconnect: callback.optional(),
-    logger: z.custom<ObservabilityOptions['logger']>().optional(),
-    policy: z.custom<ObservabilityOptions['policy']>().optional(),
+    ...observabilityOptions,
   })
   .refine(({ heartbeatMs, ttlMs }) => ttlMs >= 3 * heartbeatMs, {
     path: ['ttlMs'],
