@@ -17,6 +17,11 @@ export interface Connections {
   connect(): Promise<Connection>
   /** Takes a connection for the time of `fn`. */
   use<T>(fn: (connection: Connection) => Promise<T>): Promise<T>
+  /**
+   * The same for what can be done without: null while an earlier asking of this kind still waits, because a pool without a
+   * client to spare keeps everyone who asks.
+   */
+  useSpare<T>(fn: (connection: Connection) => Promise<T>): Promise<T | null>
   /** One transaction; rolled back when `fn` rejects. */
   transaction<T>(fn: (connection: Connection) => Promise<T>): Promise<T>
   readonly pool: PgPool
@@ -40,10 +45,11 @@ export function connections(
   if (source === undefined) throw new ClosedError('leader input')
   const shared: Shared = { policy, namesLast: true, waiting: new Set() }
   let closed = false
+  let asksForSpare = false
 
-  const connect = async (): Promise<Connection> => {
+  const connect = async (patienceMs = poolPatienceMs): Promise<Connection> => {
     for (let left = mostLeftOpen; left > 0; left -= 1) {
-      const client = await borrow()
+      const client = await borrow(patienceMs)
       if (!isInTransaction(client)) return connectionOver(client, shared)
       // Somebody gave it back too early. What we read there might be as old as that transaction, and what we commit is his.
       client.release(true)
@@ -52,7 +58,7 @@ export function connections(
       'every client of the pool comes inside of a transaction; expected clients that are in none',
     )
   }
-  const borrow = async (): Promise<PoolClient> => {
+  const borrow = async (patienceMs: number): Promise<PoolClient> => {
     if (closed) throw new ClosedError('leader input')
     const client = source.connect() as Promise<PoolClient>
     let stopWaiting = (_why: string): void => {}
@@ -63,11 +69,9 @@ export function connections(
       }
     })
     const onGiveUp = (): void => stopWaiting('the input was stopped')
-    const timer = setTimeout(
-      () =>
-        stopWaiting(`the pool gave no client within ${poolPatienceMs} ms: are all of them in use, or its max too low?`),
-      poolPatienceMs,
-    )
+    const runOut = (): void =>
+      stopWaiting(`the pool gave no client within ${patienceMs} ms: are all of them in use, or its max too low?`)
+    const timer = patienceMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(runOut, patienceMs)
     shared.waiting.add(onGiveUp)
     try {
       const connected = await Promise.race([client, givenUp])
@@ -85,18 +89,19 @@ export function connections(
       shared.waiting.delete(onGiveUp)
     }
   }
-  const use = async <T>(fn: (connection: Connection) => Promise<T>): Promise<T> => {
-    const connection = await connect()
-    try {
-      return await fn(connection)
-    } finally {
-      connection.release()
-    }
-  }
+  const use = async <T>(fn: (connection: Connection) => Promise<T>): Promise<T> => useAndRelease(await connect(), fn)
   return {
     pool: source,
-    connect,
+    connect: () => connect(),
     use,
+    async useSpare(fn) {
+      if (asksForSpare) return null
+      asksForSpare = true
+      const connection = await connect(Number.POSITIVE_INFINITY).finally(() => {
+        asksForSpare = false
+      })
+      return useAndRelease(connection, fn)
+    },
     transaction: (fn) => use((connection) => inTransaction(connection, fn)),
     giveUp() {
       for (const end of shared.waiting) end()
@@ -106,6 +111,14 @@ export function connections(
       closed = true
       await own?.end()
     },
+  }
+}
+
+async function useAndRelease<T>(connection: Connection, fn: (connection: Connection) => Promise<T>): Promise<T> {
+  try {
+    return await fn(connection)
+  } finally {
+    connection.release()
   }
 }
 

@@ -21,14 +21,14 @@ export interface PageAhead {
  * have no other than the term's, and the handler may want one itself.
  */
 export function pageAhead(
-  connections: Pick<Connections, 'use'>,
+  connections: Pick<Connections, 'useSpare'>,
   place: PagePlace,
   read: (connection: Connection) => Promise<Page>,
 ): PageAhead {
   let state: 'connecting' | 'reading' | 'dropped' | 'read' = 'connecting'
   let borrowed: Connection | null = null
   const reading = connections
-    .use(async (connection) => {
+    .useSpare(async (connection) => {
       if (state === 'dropped') return null
       state = 'reading'
       borrowed = connection

@@ -15,9 +15,11 @@ for (const max of [1, 2, 4]) {
     await input.install()
     await writer.query("INSERT INTO orders (customer, cents) SELECT 'customer ' || n, n FROM generate_series(1, 200) n")
     const handled: number[] = []
+    let mostWaiting = 0
     const stop = new AbortController()
     const running = input.run(
       async (events) => {
+        mostWaiting = Math.max(mostWaiting, pool.waitingCount)
         // The handler's own use of the pool goes before reading ahead.
         if (max > 1) await pool.query('SELECT 1')
         handled.push(...ordersAfter(events).map(({ cents }) => cents))
@@ -28,6 +30,8 @@ for (const max of [1, 2, 4]) {
     stop.abort()
     await running
     expect(handled).toEqual(Array.from({ length: 200 }, (_, n) => n + 1))
+    // A pool keeps everyone who asks: once for each page would be without end.
+    expect(mostWaiting).toBeLessThanOrEqual(1)
     await pool.end()
   })
 }

@@ -19,8 +19,8 @@ const connection = {
     ended += 1
   },
 } as unknown as Connection
-const lends: Pick<Connections, 'use'> = { use: (fn) => fn(connection) }
-const lendsNone: Pick<Connections, 'use'> = { use: () => new Promise(() => {}) }
+const lends: Pick<Connections, 'useSpare'> = { useSpare: (fn) => fn(connection) }
+const lendsNone: Pick<Connections, 'useSpare'> = { useSpare: () => new Promise(() => {}) }
 const never = new AbortController().signal
 
 it('gives the page that was read ahead for its place, and for no other', async () => {
@@ -61,8 +61,8 @@ it('does not outlast the term', async () => {
 it('does not read when it was dropped before it had a connection', async () => {
   const lent = Promise.withResolvers<void>()
   let reads = 0
-  const lendsLate: Pick<Connections, 'use'> = {
-    use: async (fn) => {
+  const lendsLate: Pick<Connections, 'useSpare'> = {
+    useSpare: async (fn) => {
       await lent.promise
       return fn(connection)
     },
