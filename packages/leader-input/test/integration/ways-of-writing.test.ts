@@ -192,8 +192,9 @@ const replicated = async (publisher: Pool, subscriber: Pool, url: string): Promi
   const { rows } = await publisher.query('SELECT current_database() AS name')
   const from = new URL(url)
   const dsn = `host=${from.hostname} port=${from.port} user=${from.username} password=${from.password} dbname=${rows[0].name}`
+  // Without the copy, which would show only what is left of these changes where it begins after them.
   await subscriber.query(
-    `CREATE SUBSCRIPTION s CONNECTION '${dsn}' PUBLICATION p WITH (create_slot = false, slot_name = 's')`,
+    `CREATE SUBSCRIPTION s CONNECTION '${dsn}' PUBLICATION p WITH (create_slot = false, slot_name = 's', copy_data = false)`,
   )
   try {
     // The apply worker fires row triggers only: what was installed before the subscription would miss everything.
