@@ -1,6 +1,7 @@
 import { quoteIdentifier, type Statement } from '@x/pg-session'
 import type { Connection } from './connections.ts'
 import { notInstalled } from './leadership.ts'
+import { hidden } from './log/statements.ts'
 
 /** How far an input is behind, measured against the log by whoever asks: a dead feed does not look healthy. */
 export interface Lag {
@@ -29,6 +30,9 @@ export function lagStatement(schema: string): Statement {
   const at = quoteIdentifier(schema)
   const followed = `EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = $1 AND i.relation = l.relation AND l.operation = ANY (i.operations))
                 AND NOT l.xid = ANY (c.own_xids) AND l.lineage = c.lineage`
+  // By transaction, and what else is asked kept away from the planner, as for the pages of a window: it would read the whole
+  // log to count a few of it, and sort it.
+  const most = hidden(`${countedUpTo + 1}`)
   const unhandled = `NOT (c.snap_next IS NOT NULL AND l.seq <= c.last_seq AND pg_visible_in_snapshot(l.xid, c.snap_next))`
   return {
     name: 'input_lag',
@@ -46,11 +50,13 @@ export function lagStatement(schema: string): Statement {
         CROSS JOIN LATERAL (
           SELECT count(*) AS events, min(at) AS oldest FROM (
             (SELECT l.at FROM ${at}.changes l
-              WHERE l.seq > c.lo AND l.xid >= pg_snapshot_xmax(c.snap_prev)::text::xid8 AND ${unhandled} AND ${followed}
-              ORDER BY l.seq LIMIT ${countedUpTo + 1})
+              WHERE l.xid >= pg_snapshot_xmax(c.snap_prev)::text::xid8 AND coalesce(l.seq > c.lo AND ${unhandled} AND ${followed}, false)
+              ORDER BY l.xid, l.seq LIMIT ${most})
             UNION ALL
-            (SELECT l.at FROM pg_snapshot_xip(c.snap_prev) AS late (xid) JOIN ${at}.changes l ON l.xid = late.xid::text::xid8
-              WHERE ${unhandled} AND ${followed} LIMIT ${countedUpTo + 1})
+            (SELECT l.at FROM pg_snapshot_xip(c.snap_prev) AS late (xid), LATERAL (
+                SELECT l.at FROM ${at}.changes l
+                 WHERE l.xid BETWEEN late.xid AND late.xid AND coalesce(${unhandled} AND ${followed}, false)
+                 ORDER BY l.xid, l.seq LIMIT ${most}) l LIMIT ${most})
           ) u
         ) behind
        WHERE c.name = $1`,

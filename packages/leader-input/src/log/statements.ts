@@ -82,7 +82,7 @@ const micros = (at: string): string =>
  * left for each page: of a large transaction, whose id no statistics know, the more the larger it is. And where the cost
  * that it expects depends on values, it plans anew for each of them, which takes longer than a small page.
  */
-const hidden = (value: string): string => `(SELECT ${value})`
+export const hidden = (value: string): string => `(SELECT ${value})`
 
 export function logStatements(schema: string): LogStatements {
   const at = quoteIdentifier(schema)

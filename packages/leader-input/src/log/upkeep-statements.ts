@@ -1,5 +1,5 @@
 import { quoteIdentifier, type Statement } from '@x/pg-session'
-import { currentLineage, drawn } from './statements.ts'
+import { currentLineage, drawn, hidden } from './statements.ts'
 
 /** Number of children of the log, and of sequence numbers in a block, as powers of two; see the migration. */
 const blocks = 16
@@ -29,11 +29,14 @@ export function upkeepStatements(schema: string): UpkeepStatements {
   const isUnhandled = `coalesce(NOT pg_visible_in_snapshot(l.xid, c.snap_prev) AND l.lineage = c.lineage
                 AND NOT (c.snap_next IS NOT NULL AND l.seq <= c.last_seq AND pg_visible_in_snapshot(l.xid, c.snap_next))
                 AND EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = c.name AND i.relation = l.relation AND l.operation = ANY (i.operations)), false)`
-  const unhandled = `
-             (SELECT l.at FROM ${at}.changes l WHERE l.seq > c.lo AND ${isUnhandled} ORDER BY l.seq)
+  // Limits hidden, and each late transaction looked up by itself: the planner would else read, and sort, the whole log.
+  const unhandled = (atMost: string): string => `
+             (SELECT l.at FROM ${at}.changes l WHERE l.seq > c.lo AND ${isUnhandled} ORDER BY l.seq LIMIT ${hidden(atMost)})
               UNION ALL
-             (SELECT l.at FROM pg_snapshot_xip(c.snap_prev) AS late (xid)
-                JOIN ${at}.changes l ON l.xid = late.xid::text::xid8 AND l.seq <= c.lo AND ${isUnhandled})`
+             (SELECT l.at FROM pg_snapshot_xip(c.snap_prev) AS late (xid), LATERAL (
+                 SELECT l.at FROM ${at}.changes l
+                  WHERE l.xid BETWEEN late.xid AND late.xid AND coalesce(l.seq <= c.lo, false) AND ${isUnhandled}
+                  ORDER BY l.xid, l.seq LIMIT ${hidden(atMost)}) l)`
   return {
     pruneState: {
       name: 'input_prune_state',
@@ -58,9 +61,9 @@ export function upkeepStatements(schema: string): UpkeepStatements {
          CROSS JOIN (SELECT ${drawn} AS drawn FROM ${at}.changes_seq_seq) s
          WHERE c.name = $1
            AND (CASE WHEN s.drawn::bigint - c.lo > c.max_rows
-                     THEN (SELECT count(*) FROM (SELECT FROM (${unhandled}) u LIMIT c.max_rows + 1) n) > c.max_rows END
+                     THEN (SELECT count(*) FROM (SELECT FROM (${unhandled('c.max_rows + 1')}) u LIMIT c.max_rows + 1) n) > c.max_rows END
              OR CASE WHEN c.max_age_ms IS NOT NULL
-                     THEN (SELECT min(u.at) FROM (SELECT u.at FROM (${unhandled}) u LIMIT 1000) u)
+                     THEN (SELECT min(u.at) FROM (SELECT u.at FROM (${unhandled('1000')}) u LIMIT 1000) u)
                           < clock_timestamp() - c.max_age_ms * interval '1 millisecond' END)`,
     },
     capped: {

@@ -1,5 +1,5 @@
 import { createMemoryLocker } from '@x/lock-core/memory'
-import { eventually, spawnNode } from '@x/testkit'
+import { eventually, Hopeless, spawnNode } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
@@ -36,7 +36,7 @@ it(
     })
     await eventually(
       async () => {
-        expect(replica.isRunning, replica.output()).toBe(true)
+        if (!replica.isRunning) throw new Hopeless(`the process has ended: ${replica.output()}`)
         return (await pool.query('SELECT count(*)::int AS n FROM effects')).rows[0].n === rows
       },
       { deadlineMs: long ? 1_500_000 : 120_000, everyMs: 200, what: 'every row to be handled' },

@@ -7,7 +7,10 @@ export interface Items {
 
 /** The input of the fault tests over the table of `workload.ts`. */
 export const itemsInput = (
-  options: Pick<LeaderInputOptions<Items>, 'pool' | 'locker' | 'takeoverMs' | 'batchSize' | 'backfill'>,
+  options: Pick<
+    LeaderInputOptions<Items>,
+    'pool' | 'locker' | 'takeoverMs' | 'batchSize' | 'backfill' | 'handlerTimeoutMs'
+  >,
 ): LeaderInput<Items> => createLeaderInput<Items>({ name: 'stress', tables: ['items'], batchSize: 50, ...options })
 
 /** Writes down each event, for both items when the key changed. */

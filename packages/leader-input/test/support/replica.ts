@@ -26,6 +26,11 @@ const start = {
     const input = itemsInput({ pool, locker, takeoverMs: 1_500 })
     return { input, running: input.run(keepEvidence) }
   },
+  /** The server's own timeout for what is left open comes too late to be of help: who holds the cursor has to be ended. */
+  'patient-items': () => {
+    const input = itemsInput({ pool, locker, takeoverMs: 1_500, handlerTimeoutMs: 600_000 })
+    return { input, running: input.run(keepEvidence) }
+  },
   backfill: () => {
     const input = itemsInput({ pool, locker, takeoverMs: 1_500, backfill: { chunkSize: 100 } })
     return { input, running: input.run(keepEvidence) }
