@@ -1,10 +1,10 @@
-import { createClusterDiscovery } from '@x/cluster-discovery'
+import { createClusterDiscovery, createLibclusterDiscovery } from '@x/cluster-discovery'
 import { migrate as migrateCluster } from '@x/cluster-discovery/migrations'
 import { createLeaderInput } from '@x/leader-input'
 import { migrate as migrateInput } from '@x/leader-input/migrations'
 import { createAdvisoryLocker } from '@x/lock-advisory'
 import { migrate as migrateAdvisory } from '@x/lock-advisory/migrations'
-import type { MigrationOptions, MigrationReport, PgPool } from '@x/lock-core'
+import { createLeaderElector, type MigrationOptions, type MigrationReport, type PgPool } from '@x/lock-core'
 import { createMemoryLocker } from '@x/lock-core/memory'
 import { createTableLocker } from '@x/lock-table'
 import { adopt, migrate as migrateTable } from '@x/lock-table/migrations'
@@ -59,6 +59,45 @@ describe.each(Object.entries(takers))('%s', (name, take) => {
         }),
       )
     }
+  })
+})
+
+/** Whatever takes a logger and a policy. */
+const observed: Readonly<Record<string, (options: object) => unknown>> = {
+  createTableLocker: (options) => createTableLocker({ pool: new pg.Pool(), ...options }),
+  createAdvisoryLocker: (options) => createAdvisoryLocker({ pool: new pg.Pool(), ...options }),
+  createClusterDiscovery: (options) =>
+    createClusterDiscovery({ pool: new pg.Pool(), cluster: 'app', node: { name: 'one' }, ...options }),
+  createLibclusterDiscovery: (options) =>
+    createLibclusterDiscovery({
+      connectionString: 'postgres://db/app',
+      nodeName: 'one@10.0.0.7',
+      channelName: 'cluster',
+      ...options,
+    }),
+  createLeaderInput: (options) =>
+    createLeaderInput<{ orders: { id: number } }>({
+      pool: new pg.Pool(),
+      name: 'orders',
+      locker: createMemoryLocker(),
+      tables: ['orders'],
+      ...options,
+    }),
+  createLeaderElector: (options) => createLeaderElector({ locker: createMemoryLocker(), key: 'office', ...options }),
+  createMemoryLocker: (options) => createMemoryLocker(options),
+}
+
+describe.each(Object.entries(observed))('%s', (name, create) => {
+  it('refuses a logger or a policy that lacks a method, now and not when it is called', () => {
+    for (const logger of ['debug', {}, { ...console, warn: undefined }]) {
+      expect(() => create({ logger })).toThrow(
+        `${name}: option logger: expected an object with debug(), info(), warn(), error(); got `,
+      )
+    }
+    expect(() => create({ policy: () => {} })).toThrow(
+      `${name}: option policy: expected an object with execute(); got a function`,
+    )
+    create({ logger: console, policy: { execute: (fn: () => unknown) => fn() } })
   })
 })
 

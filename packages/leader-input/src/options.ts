@@ -5,9 +5,8 @@ import {
   type Locker,
   type ObservabilityOptions,
   type PgPool,
-  type Policy,
 } from '@x/lock-core'
-import { parseOptions } from '@x/lock-core/adapter'
+import { observabilityOptions, parseOptions } from '@x/lock-core/adapter'
 import { checkPool } from '@x/pg-session'
 import type { Kysely, Selectable, Transaction } from 'kysely'
 import { z } from 'zod'
@@ -189,8 +188,7 @@ const optionsSchema = z.strictObject({
     })
     .optional(),
   ownChanges: z.boolean().default(false),
-  logger: z.unknown().optional(),
-  policy: shape<Policy>('execute').optional(),
+  ...observabilityOptions,
 })
 
 /** @throws {ConfigurationError} */

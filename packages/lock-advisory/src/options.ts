@@ -1,4 +1,5 @@
 import type { DirectConnection, ObservabilityOptions, PgPool } from '@x/lock-core'
+import { observabilityOptions } from '@x/lock-core/adapter'
 import { z } from 'zod'
 
 /** Options of `createAdvisoryLocker`. Exactly one of `connection`, `connectionString` and `pool` says where the server is. */
@@ -91,8 +92,7 @@ export const advisoryOptions: z.ZodType<ResolvedOptions> = z.strictObject({
   connection: z.unknown().optional(),
   connectionString: z.unknown().optional(),
   pool: z.unknown().optional(),
-  logger: z.unknown().optional(),
-  policy: z.unknown().optional(),
+  ...observabilityOptions,
   namespace: int32.default(0),
   wait: z.enum(['notify', 'server', 'poll']).default('notify'),
   maxConnections: z.number().int().min(1).max(1_000).default(9),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { systemClock } from './adapter/clock.ts'
+import { observabilityOptions } from './adapter/observability-options.ts'
 import { checkKey, parseOptions } from './adapter/options.ts'
 import { Candidate } from './elector/candidate.ts'
 import type { LeaderElector, LeaderElectorOptions } from './leadership.ts'
@@ -17,8 +18,7 @@ const schema = z.strictObject({
   elected: callback,
   demoted: callback,
   onError: callback,
-  logger: z.unknown().optional(),
-  policy: z.unknown().optional(),
+  ...observabilityOptions,
 })
 
 /**

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import type { DirectConnection, ObservabilityOptions, PgPool } from '@x/lock-core'
 import { ConfigurationError } from '@x/lock-core'
-import { parseOptions } from '@x/lock-core/adapter'
+import { observabilityOptions, parseOptions } from '@x/lock-core/adapter'
 import { checkPool } from '@x/pg-session'
 import { z } from 'zod'
 
@@ -121,8 +121,7 @@ const schema = z.strictObject({
   claimMs: milliseconds(100).default(2_000),
   clockMarginMs: milliseconds(0).default(250),
   afterFailover: z.enum(['wait', 'grant'], `expected 'wait' or 'grant'`).default('wait'),
-  logger: z.custom<ObservabilityOptions['logger']>().optional(),
-  policy: z.custom<ObservabilityOptions['policy']>().optional(),
+  ...observabilityOptions,
 })
 
 /** @throws {ConfigurationError} */

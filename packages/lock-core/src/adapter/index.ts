@@ -7,6 +7,7 @@ export { createExactController, type ExactController } from './exact-signal.ts'
 export type { GrantedLock } from './granted-lock.ts'
 export { ksuid } from './ksuid.ts'
 export { type LockFamily, LockHandle, type LockHooks } from './lock-handle.ts'
+export { observabilityOptions } from './observability-options.ts'
 export {
   checkAcquireOptions,
   checkKey,

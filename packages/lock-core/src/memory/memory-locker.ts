@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { type Clock, systemClock } from '../adapter/clock.ts'
 import { ksuid } from '../adapter/ksuid.ts'
 import { type LockFamily, LockHandle } from '../adapter/lock-handle.ts'
+import { observabilityOptions } from '../adapter/observability-options.ts'
 import { checkAcquireOptions, checkKey, parseOptions, type ResolvedAcquireOptions } from '../adapter/options.ts'
 import { tracedAcquire, tracedAcquireMany } from '../adapter/tracing.ts'
 import { WaitLimit } from '../adapter/wait-limit.ts'
@@ -54,8 +55,7 @@ const capabilities: LockerCapabilities = {
 const schema = z.strictObject({
   store: z.custom<object>((value) => typeof value === 'object' && value !== null, 'expected an object').optional(),
   now: z.custom<() => number>((value) => typeof value === 'function', 'expected a function').optional(),
-  logger: z.unknown().optional(),
-  policy: z.unknown().optional(),
+  ...observabilityOptions,
 })
 
 const stores = /* @__PURE__ */ new WeakMap<object, MemoryStore>()
