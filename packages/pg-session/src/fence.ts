@@ -1,7 +1,7 @@
 import { ConfigurationError, hasErrorCode, SchemaError, type SqlExecutor, StaleFenceError } from '@x/lock-core'
 import { checkOptionNames } from '@x/lock-core/adapter'
 import { asExecutor, notInTransaction, sameTransactionSql, transactionMark } from './executor.ts'
-import { quoteIdentifier, quoteLiteral } from './identifiers.ts'
+import { quoteIdentifier } from './identifiers.ts'
 import { defaultSchema, toMigrate } from './to-migrate.ts'
 
 /**
@@ -17,12 +17,6 @@ export function fencingBaseSql(schema: string): string {
     `coalesce((SELECT f.base FROM ${home}.fencing AS f WHERE f.server_started_at = pg_postmaster_start_time()` +
     ` AND f.table_oid = f.tableoid), ${home}.fencing_rebase())`
   )
-}
-
-/** A scalar SQL expression that draws the next token: the base plus `nextval`, for the SET of an upsert. */
-export function fencingTokenSql(schema: string): string {
-  const sequence = quoteLiteral(`${quoteIdentifier(schema, 'schema')}.fencing_tokens`)
-  return `(${fencingBaseSql(schema)} + nextval(${sequence}))`
 }
 
 /**

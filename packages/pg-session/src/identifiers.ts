@@ -4,9 +4,6 @@ import { ConfigurationError } from '@x/lock-core'
 /** NAMEDATALEN - 1. The server cuts longer names silently, so that two long names would become one. */
 const longestNameBytes = 63
 
-/** NOTIFY refuses a payload of 8,000 bytes; see `NOTIFY_PAYLOAD_MAX_LENGTH` in the server's async.c. */
-const longestPayloadBytes = 7_999
-
 /**
  * A name as it stands in SQL, whatever characters it has.
  *
@@ -57,12 +54,6 @@ export function channelName(name: string): string {
   if (Buffer.byteLength(name) <= longestNameBytes) return name
   const hash = createHash('sha256').update(name).digest('base64url').slice(0, 22)
   return `${firstBytes(name, longestNameBytes - hash.length - 1)}~${hash}`
-}
-
-/** Whether NOTIFY takes it: at most 7,999 bytes of UTF-8. */
-export function payloadFits(payload: string): boolean {
-  // Three bytes a UTF-16 unit is the most that UTF-8 takes; only long payloads need to be counted.
-  return payload.length * 3 <= longestPayloadBytes || Buffer.byteLength(payload) <= longestPayloadBytes
 }
 
 /** The longest prefix of whole characters within so many bytes. */

@@ -2,23 +2,10 @@
 
 export { checkPool } from './check-pool.ts'
 export { refuseNative } from './client.ts'
-export { type ConnectionOptions, type ConnectionSource, connectionSource } from './connection-source.ts'
-export {
-  detectPooler,
-  type QueryRows,
-  type ServerCapabilities,
-  serverCapabilities,
-} from './detect.ts'
-export {
-  asExecutor,
-  assertInTransaction,
-  type Executor,
-  notInTransaction,
-  sameTransactionSql,
-  transactionMark,
-} from './executor.ts'
-export { checkFence, fencingBaseSql, fencingTokenSql } from './fence.ts'
-export { channelName, payloadFits, quoteIdentifier, quoteLiteral } from './identifiers.ts'
+export { type ConnectionSource, connectionSource } from './connection-source.ts'
+export { asExecutor, assertInTransaction, type Executor } from './executor.ts'
+export { checkFence, fencingBaseSql } from './fence.ts'
+export { channelName, quoteIdentifier, quoteLiteral } from './identifiers.ts'
 export {
   createListener,
   type Listener,
@@ -35,10 +22,9 @@ export {
   createRunner,
   type Runner,
   type RunnerOptions,
-  type RunnerTransaction,
   type StatementOptions,
 } from './runner.ts'
 export { openSession, type Session, type SessionOptions } from './session.ts'
 export { fromConnectError, fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
-export type { Row, Statement } from './statement.ts'
-export { defaultSchema, toMigrate } from './to-migrate.ts'
+export type { QueryRows, Row, Statement } from './statement.ts'
+export { toMigrate } from './to-migrate.ts'

@@ -3,11 +3,10 @@ import { type MigrationOptions, type MigrationReport, type PgPool, PrivilegeErro
 import { checkOptionNames, checkPatience } from '@x/lock-core/adapter'
 import { BorrowedClient, type Limit } from './borrowed-client.ts'
 import { checkPool } from './check-pool.ts'
-import type { QueryRows } from './detect.ts'
 import { quoteIdentifier } from './identifiers.ts'
 import { type Migration, readMigration, renderMigration } from './migration.ts'
 import { sqlStateOf } from './sqlstate.ts'
-import type { Statement } from './statement.ts'
+import type { QueryRows, Statement } from './statement.ts'
 import { defaultSchema, toMigrate } from './to-migrate.ts'
 
 /** The migrations of one package, in order. */

@@ -30,7 +30,7 @@ export interface StatementOptions {
   onSend?: (() => void) | undefined
 }
 
-export interface RunnerTransaction {
+interface RunnerTransaction {
   query<R extends Row = Row>(statement: Statement, values: unknown[]): Promise<R[]>
 }
 

@@ -9,3 +9,8 @@ export interface Statement {
 
 /** A row as an array in the order of the select list, as cheap as the driver gives it. */
 export type Row = readonly unknown[]
+
+/** Anything that runs a statement and gives its rows as arrays: a session, a runner. */
+export interface QueryRows {
+  query<R extends Row = Row>(statement: Statement, values: unknown[]): Promise<R[]>
+}

@@ -35,37 +35,3 @@ export const listeningChannels: Statement = {
 
 /** Sends a notification. */
 export const notify: Statement = { name: 'notify', text: 'SELECT pg_notify($1, $2)' }
-
-/** True on a standby. */
-export const inRecovery: Statement = { name: 'in_recovery', text: 'SELECT pg_is_in_recovery()' }
-
-/** True where plpgsql is there. */
-export const plpgsql: Statement = {
-  name: 'plpgsql',
-  text: `SELECT EXISTS (SELECT FROM pg_language WHERE lanname = 'plpgsql')`,
-}
-
-/** The timeline, in hexadecimal; an error where the server does not tell it. */
-export const timeline: Statement = {
-  name: 'timeline',
-  text: 'SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)',
-}
-
-/**
- * True if a session lock that was taken can be seen among the locks of the session. The keys are the backend's pid under a
- * class of our own, so that two probes never meet; the lock is given back in the same statement.
- */
-export const advisoryProbe: Statement = {
-  name: 'advisory_probe',
-  text: `
-    WITH taken AS MATERIALIZED (
-      SELECT pg_try_advisory_lock(1668246899, pg_backend_pid()) AS ok
-    ), seen AS MATERIALIZED (
-      SELECT t.ok AND EXISTS (
-               SELECT FROM pg_locks AS l
-                WHERE l.locktype = 'advisory' AND l.classid = 1668246899 AND l.objsubid = 2
-                  AND l.pid = pg_backend_pid() AND l.granted) AS ok
-        FROM taken AS t
-    )
-    SELECT s.ok AND pg_advisory_unlock(1668246899, pg_backend_pid()) FROM seen AS s`,
-}

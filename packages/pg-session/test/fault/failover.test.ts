@@ -5,12 +5,11 @@ import {
   checkFence,
   connectionSource,
   createListener,
-  fencingTokenSql,
   type ListenerState,
   migrate,
   openSession,
-  serverCapabilities,
 } from '../../src/index.ts'
+import { drawTokenSql } from '../draw-token.ts'
 
 let servers: PrimaryWithStandby
 beforeAll(async () => {
@@ -28,7 +27,7 @@ const sessionOf = (url: string, requirePrimary = true) =>
   })
 const draw = async (url: string): Promise<bigint> =>
   withAdmin(url, async (client) =>
-    BigInt((await client.query(`SELECT ${fencingTokenSql('coordination')} AS t`)).rows[0].t),
+    BigInt((await client.query(`SELECT ${drawTokenSql('coordination')} AS t`)).rows[0].t),
   )
 
 describe('a standby', () => {
@@ -40,7 +39,8 @@ describe('a standby', () => {
       message: expect.stringContaining('standby'),
     })
     const session = await sessionOf(servers.standby.url, false)
-    expect(await serverCapabilities(session)).toMatchObject({ inRecovery: true, advisoryLocks: true, timeline: false })
+    const asked = { name: 'asked', text: 'SELECT pg_is_in_recovery(), pg_try_advisory_lock(1)' }
+    expect(await session.query(asked, [])).toEqual([[true, true]])
     await session.close()
   })
 })

@@ -1,13 +1,7 @@
 import { pgbouncer } from '@x/testkit'
 import { describeWith, useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
-import {
-  connectionSource,
-  openSession,
-  type Session,
-  type SessionOptions,
-  serverCapabilities,
-} from '../../src/index.ts'
+import { connectionSource, openSession, type Session, type SessionOptions } from '../../src/index.ts'
 
 const database = useDatabase()
 const open = (url: string, options: Partial<SessionOptions> = {}): Promise<Session> =>
@@ -26,43 +20,6 @@ describe('a setting that the server refuses', () => {
     }
     expect(await session.query(shown, [])).toEqual([['0', '5s']])
     await session.close()
-  })
-})
-
-describe('serverCapabilities', () => {
-  it('finds out by asking', async () => {
-    const session = await open(database.url)
-    expect(await serverCapabilities(session)).toEqual({
-      inRecovery: false,
-      advisoryLocks: true,
-      listen: true,
-      plpgsql: true,
-      timeline: true,
-    })
-    const held = await session.query(
-      { name: 'held', text: `SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()` },
-      [],
-    )
-    expect(held).toHaveLength(0)
-    await session.close()
-  })
-
-  it('sees what a server lacks', async () => {
-    const session = await open(database.url)
-    // Functions of the same name that come first: a server that accepts the call and does nothing, and one that refuses it.
-    const client = await database.client()
-    await client.query(`
-      CREATE SCHEMA lacking;
-      CREATE FUNCTION lacking.pg_try_advisory_lock(int, int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
-      CREATE FUNCTION lacking.pg_advisory_unlock(int, int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
-      CREATE FUNCTION lacking.pg_walfile_name(pg_lsn) RETURNS text LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '0A000'; END $$;
-      CREATE FUNCTION lacking.pg_listening_channels() RETURNS SETOF text LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '42883'; END $$`)
-    await session.query({ name: 'path', text: 'SET search_path = lacking, pg_catalog' }, [])
-    expect(await serverCapabilities(session)).toMatchObject({ advisoryLocks: false, listen: false, timeline: false })
-    await session.close()
-    await client.end()
   })
 })
 

@@ -3,14 +3,8 @@ import { useDatabase } from '@x/testkit/vitest'
 import { Kysely, PostgresDialect } from 'kysely'
 import type { Pool } from 'pg'
 import { describe, expect, it } from 'vitest'
-import {
-  asExecutor,
-  assertInTransaction,
-  checkFence,
-  fencingBaseSql,
-  fencingTokenSql,
-  migrate,
-} from '../../src/index.ts'
+import { asExecutor, assertInTransaction, checkFence, fencingBaseSql, migrate } from '../../src/index.ts'
+import { drawTokenSql } from '../draw-token.ts'
 
 const database = useDatabase({
   template: {
@@ -21,7 +15,7 @@ const database = useDatabase({
   },
 })
 const token = async (pool: Pool): Promise<bigint> =>
-  BigInt((await pool.query(`SELECT ${fencingTokenSql('coordination')} AS t`)).rows[0].t)
+  BigInt((await pool.query(`SELECT ${drawTokenSql('coordination')} AS t`)).rows[0].t)
 const rebased = (pool: Pool, change: string): Promise<unknown> =>
   pool.query(`UPDATE coordination.fencing SET ${change}`)
 /** Of this database: other files wait for locks on the same server. */
@@ -40,7 +34,7 @@ describe('fencing tokens', () => {
   it('take the base once a statement', async () => {
     const pool = database.pool()
     const plan = await pool.query(
-      `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT ${fencingTokenSql('coordination')} FROM generate_series(1, 1000)`,
+      `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT ${drawTokenSql('coordination')} FROM generate_series(1, 1000)`,
     )
     const lines = plan.rows.map((row) => row['QUERY PLAN']).join('\n')
     expect(lines).toMatch(/InitPlan/)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { channelName, payloadFits, quoteIdentifier, quoteLiteral } from '../../src/index.ts'
+import { channelName, quoteIdentifier, quoteLiteral } from '../../src/index.ts'
 
 const text = fc.string({ unit: 'binary' }).filter((value) => !value.includes('\0'))
 const name = text.filter((value) => value.length > 0)
@@ -72,22 +72,6 @@ describe('channelName', () => {
       fc.property(longName, name, name, (prefix, a, b) => {
         expect(channelName(prefix + a) === channelName(prefix + b)).toBe(a === b)
       }),
-    )
-  })
-})
-
-describe('payloadFits', () => {
-  it('counts bytes, up to 7,999', () => {
-    expect(payloadFits('x'.repeat(7_999))).toBe(true)
-    expect(payloadFits('x'.repeat(8_000))).toBe(false)
-    expect(payloadFits('é'.repeat(3_999))).toBe(true)
-    expect(payloadFits('é'.repeat(4_000))).toBe(false)
-    expect(payloadFits('€'.repeat(2_667))).toBe(false)
-    fc.assert(
-      fc.property(fc.string({ unit: 'binary', minLength: 2_500, maxLength: 8_100 }), (value) => {
-        expect(payloadFits(value)).toBe(Buffer.byteLength(value) <= 7_999)
-      }),
-      { numRuns: 20 },
     )
   })
 })
