@@ -5,6 +5,7 @@ import type { Failover } from '../failover.ts'
 import type { Acquirer } from '../granting.ts'
 import type { LockStore } from '../store.ts'
 import type { HandOff } from './hand-off.ts'
+import { look } from './look.ts'
 import { Presence } from './presence.ts'
 import type { LineOutcome, Waiter } from './waiter.ts'
 
@@ -28,16 +29,6 @@ export interface WakeUps {
   readonly channel: string | null
   start(): void
 }
-
-type LookRow = readonly [
-  position: string,
-  token: string | null,
-  leaseMs: string | null,
-  acquiredAtMs: string | null,
-  inLine: string,
-  due: string,
-  freeInMs: string | null,
-]
 
 /**
  * The places of this process in the lines of all keys. One heartbeat keeps them all; one read tells what became of them:
@@ -244,17 +235,7 @@ export class Line {
   /** Settles what was granted or passed over. Resolves, for each, to the milliseconds until its key may be free. */
   async #look(batch: readonly Waiter[]): Promise<readonly number[]> {
     const startedAt = monotonicNow()
-    const rows = await this.#store.query<LookRow>(
-      this.#store.statements.look,
-      [
-        textArray(batch.map((waiter) => waiter.key)),
-        plainArray(batch.map((waiter) => BigInt(waiter.ticket))),
-        textArray(batch.map((waiter) => waiter.owner)),
-        plainArray(batch.map((waiter) => waiter.mode === 'shared')),
-        this.#settings.clockMarginMs,
-      ],
-      { bypassPolicy: true },
-    )
+    const rows = await look(this.#store, batch, this.#settings.clockMarginMs)
     const freeInMs = batch.map(() => Number.POSITIVE_INFINITY)
     const due = new Set<string>()
     for (const [position, token, leaseMs, acquiredAtMs, inLine, isDue, freeIn] of rows) {

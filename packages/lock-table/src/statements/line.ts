@@ -4,8 +4,10 @@ import { epochMs, held, lazy, leftMs, ms, named, ofAnySize } from './sql.ts'
 
 export const lineStatements = (
   n: TableNames,
-): Record<'enqueue' | 'withdraw' | 'beat' | 'leave' | 'look', Statement> => {
+): Record<'enqueue' | 'withdraw' | 'beat' | 'leave' | 'look' | 'lookOne', Statement> => {
   const statement = named(n)
+  /** A column of the row `l`, where the ticket that is looked after became its holder. */
+  const own = (column: string): string => `CASE WHEN NOT l.shared AND l.session_id = $3 THEN l.${column} END`
   return {
     /** Gives a ticket for each key that is held or has a line; no row for a key that is free: try again. */
     enqueue: statement(
@@ -81,6 +83,16 @@ FROM unnest(${['$1::text[]', '$2::bigint[]', '$3::text[]', '$4::boolean[]'].map(
   WITH ORDINALITY AS a (key, ticket, owner, shared, position)
 LEFT JOIN LATERAL (SELECT * FROM ${n.locks} l WHERE l.key = a.key LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT * FROM ${n.shares} s WHERE s.key = a.key AND s.session_id = a.owner AND l.shared LIMIT 1) s ON true`,
+    ),
+    /** The same for one who waits alone for the key `$1`: ticket `$2`, owner `$3`, margin `$4`. A third of the cost. */
+    lookOne: statement(
+      'look_one',
+      `SELECT '1', (${own('fencing_token')})::text, ${leftMs(own('expires_at'))},
+  ${epochMs(`${own('acquired_at')} AT TIME ZONE 'UTC'`)},
+  EXISTS (SELECT FROM ${n.waiters} w WHERE w.key = $1 AND w.ticket = $2::bigint)::int::text,
+  (NOT COALESCE(${held('l', '$4')}, false))::int::text,
+  ${leftMs(`(l.expires_at + ${ms('$4')})`)}
+FROM (VALUES (1)) AS one (n) LEFT JOIN ${n.locks} l ON l.key = $1`,
     ),
   }
 }

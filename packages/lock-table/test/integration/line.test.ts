@@ -46,6 +46,29 @@ describe('the line', () => {
     await (await last).release()
   })
 
+  it('shows the holder that it was handed to, and nothing of the one before', async () => {
+    const connectionString = database.url
+    await using first = createTableLocker({ connectionString, acquirer: { name: 'first', address: '10.0.0.1' } })
+    await using second = createTableLocker({ connectionString, acquirer: { name: 'second' }, pollMs: 100 })
+    const lock = await first.acquire('handed', { metadata: { job: 'one' } })
+    const waiting = second.acquire('handed', { metadata: { job: 'two' } })
+    await waiters(first, 'handed', 1)
+    await lock.release()
+    const next = await waiting
+    expect(next.fencingToken).toBeGreaterThan(lock.fencingToken ?? 0n)
+    const { sessionId, fencingToken } = next
+    expect(await first.status('handed')).toMatchObject({
+      sessionId,
+      fencingToken,
+      acquirerName: 'second',
+      acquirerAddress: null,
+      metadata: { job: 'two' },
+      waiters: 0,
+    })
+    await next.release()
+    expect(await first.status('handed')).toMatchObject({ isAcquired: false, sessionId: null, metadata: null })
+  })
+
   it('passes over a head that does not confirm, and over one whose session lapsed, and deletes their tickets', async () => {
     await using locker = createTableLocker({ connectionString: database.url, pollMs: 50, claimMs: 300 })
     const lock = await locker.acquire('dead')
