@@ -21,7 +21,7 @@ const database = useDatabase({
 })
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9))
 /** Faults, and rows in each of the transactions that are written between them. */
-const [faults, rows] = process.env.COORDINATION_LONG === '1' ? [150, 400] : [10, 200]
+const [faults, rows] = process.env.COORDINATION_LONG === '1' ? [150, 400] : [7, 150]
 const { page, latePage, sizedPage } = logStatements('coordination')
 const pageTexts = new Set<unknown>([page, latePage, sizedPage].map(({ text }) => text))
 
