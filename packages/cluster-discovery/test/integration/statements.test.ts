@@ -3,7 +3,15 @@ import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Client, Pool } from 'pg'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { parseBeat, parseDead, parseLook, parseReading, parseRecord, parseSweeperLook } from '../../src/record.ts'
+import {
+  parseBeat,
+  parseDead,
+  parseLook,
+  parseQuietBeat,
+  parseReading,
+  parseRecord,
+  parseSweeperLook,
+} from '../../src/record.ts'
 import { clusterStatements } from '../../src/statements.ts'
 import { clusterTables } from '../database.ts'
 
@@ -107,6 +115,14 @@ describe('a beat', () => {
     expect(await beat(pool, 'a', 1n)).toMatchObject({
       sweeping: { sweeper: { id: 'a', incarnation: 1n, epoch: 1n }, isWanted: false },
     })
+  })
+
+  it('that does not ask learns the version alone, and no less that it came too late', async () => {
+    await join('a')
+    await take('a', 1n)
+    const quiet = (incarnation: bigint) => answer(pool, sql.quietBeat, ['c', 'a', incarnation, null, 1])
+    expect(parseQuietBeat((await quiet(1n)) ?? '')).toEqual({ version: 1n, sweeping: null })
+    expect(await quiet(2n)).toBeNull()
   })
 
   it('does not wait for the disk, and leaves the setting of the session alone', async () => {
