@@ -125,6 +125,8 @@ it(`lets texts of ${hugeBytes / 1_000_000} MB pass, and gives the key of their r
   await pool.query(`UPDATE huge SET id = 2, v = repeat('y', ${hugeBytes})`)
   await pool.query('DELETE FROM huge')
   expect(await logged('public.huge')).toEqual(['create 1', 'update 1', 'update 1>2', 'delete 2'])
+  const whole = 'SELECT FROM coordination.changes WHERE relation = $1 AND (before IS NOT NULL OR after IS NOT NULL)'
+  expect((await pool.query(whole, ['public.huge'])).rowCount).toBe(0)
 })
 
 it('follows a handler that sends COMMIT: nothing is lost, and exactly once is what it gave up', async () => {
