@@ -1,5 +1,8 @@
 const secret = /pass|secret|token|credential|connection|url|ssl|config/i
 
+/** A connection string, in either of its two forms, may stand where something else was expected. */
+const secretText = /:\/\/|pass|secret/i
+
 /**
  * A value for an error message: short, and without anything that may hold a password.
  * @param path the names that lead to it, which tell whether it is a secret
@@ -9,8 +12,7 @@ export function describeValue(value: unknown, path: readonly string[] = []): str
   if (value === null || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') {
     return String(value)
   }
-  // A connection string may stand where something else was expected.
-  if (typeof value === 'string' && !value.includes('://') && !path.some((part) => secret.test(part))) {
+  if (typeof value === 'string' && !secretText.test(value) && !path.some((part) => secret.test(part))) {
     return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
   }
   if (typeof value === 'function') return 'a function'

@@ -69,6 +69,7 @@ describe('parseOptions', () => {
       // Where an object of options, or a number, was expected.
       `postgres://me:${secret}@host`,
       { pollMs: `postgres://me:${secret}@host` },
+      `host=db password=${secret}`,
     ]) {
       expect(messageOf(() => parseOptions(schema, options, 'create'))).not.toContain(secret)
     }
@@ -146,9 +147,14 @@ describe('checkAcquireOptions', () => {
   it('refuses an option that does not exist, and names the one that was meant', () => {
     const mistyped: object = { waitTimeoutMS: 5 }
     expect(messageOf(() => checkAcquireOptions(mistyped, locker))).toContain('did you mean waitTimeoutMs?')
-    expect(messageOf(() => checkAcquireOptions({ timeout: 5 } as AcquireOptions, locker))).toContain(
-      'did you mean waitTimeoutMs?',
-    )
+    for (const [slip, meant] of [
+      ['timeout', 'waitTimeoutMs'],
+      ['timeoutMs', 'waitTimeoutMs'],
+      ['ttl', 'ttlMs'],
+      ['maxHold', 'maxHoldMs'],
+    ]) {
+      expect(messageOf(() => checkAcquireOptions({ [String(slip)]: 5 }, locker))).toContain(`did you mean ${meant}?`)
+    }
     expect(messageOf(() => checkAcquireOptions({ colour: 5 } as AcquireOptions, locker))).toContain('README')
   })
 
