@@ -59,7 +59,8 @@ it('on a pool of one with its locker says what is missing, term after term', asy
     reason: 'deadline',
     message: expect.stringContaining('the pool gave no client'),
   }
-  await eventually(() => input.health().lastError !== null)
+  // On a busy machine a lease may be over before an attempt to renew it has failed: then a later term says it.
+  await eventually(() => String(input.health().lastError).includes('the pool gave no client'))
   expect(input.health().lastError).toMatchObject(noClient)
   expect(warnings).toContainEqual([
     { input: 'cramped', err: expect.objectContaining(noClient) },

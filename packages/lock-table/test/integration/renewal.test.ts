@@ -74,7 +74,8 @@ it('that gets no client of the pool warns, and the loss says so', async () => {
   const pool = database.pool({ max: 1 })
   const warned: [fields: object, message: string][] = []
   const logger = { debug() {}, info() {}, warn: (...told: [object, string]) => void warned.push(told), error() {} }
-  await using locker = createTableLocker({ pool, logger, ttlMs: 300, wakeUps: 'poll' })
+  // Long enough that an attempt fails before the lease is over, on a busy machine too.
+  await using locker = createTableLocker({ pool, logger, ttlMs: 2_000, wakeUps: 'poll' })
   const { signal } = await locker.acquire('report')
   const client = await pool.connect()
   await once(signal, 'abort')
