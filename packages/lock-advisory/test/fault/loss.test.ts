@@ -176,7 +176,10 @@ describe('a holder that stands still', () => {
     })
     await child.message(({ kind }) => kind === 'held', 20_000)
     child.pause()
-    await new Promise((resolve) => setTimeout(resolve, detectMs + 300))
+    // A busy machine stops it late; who runs sends a heartbeat each third of detectMs.
+    const hasStoodStill = `SELECT clock_timestamp() - state_change > $1 * interval '1 millisecond' AS yes
+                             FROM pg_stat_activity WHERE application_name = 'holder of stopped'`
+    await eventually(async () => (await pool.query(hasStoodStill, [2 * detectMs])).rows[0]?.yes === true)
     // Its kernel answers for it: the server sees nothing wrong, and lets nobody in.
     const successor = createLocker()
     expect(await successor.tryAcquire('stopped')).toBe(null)
