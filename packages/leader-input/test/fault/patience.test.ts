@@ -10,7 +10,7 @@ const database = useDatabase({ template: shopTemplate })
 const longerMs = 25_000
 
 it.skipIf(process.env.COORDINATION_LONG !== '1')(
-  'waits for a page longer than for other statements, and keeps the lead',
+  'waits for a page longer than for other statements, and keeps the lead (COORDINATION_LONG=1)',
   {
     timeout: 120_000,
   },
