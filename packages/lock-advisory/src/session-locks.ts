@@ -287,9 +287,8 @@ export class SessionLocks {
     this.#context.onEnded(this)
     this.#context.onLost(this)
     // It may still be there: as long as the server believes in it, its locks keep everybody out. Whoever is in the middle of
-    // a statement must not take the end of a session for that of the locker.
-    const lost = new ConnectionError(`the session of advisory locks was given up (${reason})`, { cause })
-    this.#session.close(lost).catch(() => {})
+    // a statement must not take its end for that of the locker.
+    this.#session.close(new ConnectionError(`the session was given up (${reason})`, { cause })).catch(() => {})
   }
 
   #loseAll(loss: { readonly reason: LockLostReason; readonly cause: unknown }): void {

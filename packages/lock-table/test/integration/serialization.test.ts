@@ -4,6 +4,7 @@ import type { Pool } from 'pg'
 import { beforeAll, expect, it } from 'vitest'
 import { createTableLocker, type TableLocker } from '../../src/index.ts'
 import { lockTable } from '../support/template.ts'
+import { watchedPool } from '../support/watched-pool.ts'
 
 const database = useDatabase({ template: lockTable })
 
@@ -14,27 +15,13 @@ beforeAll(async () => {
 /** A pool that notes the SQLSTATEs which its statements end with. */
 const notingPool = (pool: Pool): { pool: PgPool; states: string[] } => {
   const states: string[] = []
-  const seen = new WeakSet<object>()
-  return {
-    states,
-    pool: {
-      options: pool.options,
-      async connect() {
-        const client = await pool.connect()
-        if (!seen.has(client)) {
-          seen.add(client)
-          const query = client.query.bind(client) as (...args: unknown[]) => Promise<unknown>
-          Reflect.set(client, 'query', (...args: unknown[]) =>
-            query(...args).catch((error: { readonly code?: string }) => {
-              states.push(error.code ?? 'none')
-              throw error
-            }),
-          )
-        }
-        return client
-      },
-    },
-  }
+  const noting = watchedPool(pool, (_, send) =>
+    send().catch((error: { readonly code?: string }) => {
+      states.push(error.code ?? 'none')
+      throw error
+    }),
+  )
+  return { pool: noting, states }
 }
 
 const waiting = `SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()`

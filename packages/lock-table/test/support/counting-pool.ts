@@ -1,5 +1,6 @@
 import type { PgPool } from '@x/lock-core'
 import type { Pool } from 'pg'
+import { watchedPool } from './watched-pool.ts'
 
 export interface CountingPool {
   readonly pool: PgPool
@@ -13,23 +14,11 @@ export interface CountingPool {
 /** A pool that counts the statements which pass through it. */
 export const countingPool = (pool: Pool): CountingPool => {
   let names: string[] = []
-  const seen = new WeakSet<object>()
   return {
-    pool: {
-      options: pool.options,
-      async connect() {
-        const client = await pool.connect()
-        if (!seen.has(client)) {
-          seen.add(client)
-          const query = client.query.bind(client) as (...args: unknown[]) => unknown
-          Reflect.set(client, 'query', (config: { readonly name?: string }, ...rest: unknown[]) => {
-            names.push((config.name ?? 'unnamed').replace(/_[0-9a-f]{8}_[0-9a-f]{12}$/, ''))
-            return query(config, ...rest)
-          })
-        }
-        return client
-      },
-    },
+    pool: watchedPool(pool, (name = 'unnamed', send) => {
+      names.push(name.replace(/_[0-9a-f]{8}_[0-9a-f]{12}$/, ''))
+      return send()
+    }),
     statements: () => names.length,
     byName() {
       const counts: Record<string, number> = {}
