@@ -3,19 +3,10 @@ import { eventually, spawnNode } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
-import { migrate } from '../../src/migrations.ts'
 import { itemsInput } from '../support/evidence.ts'
-import { workloadTables } from '../support/workload.ts'
+import { workloadTemplate } from '../support/workload.ts'
 
-const database = useDatabase({
-  template: {
-    name: 'leader-input-workload-only',
-    prepare: async (pool) => {
-      await migrate(pool)
-      await pool.query(workloadTables)
-    },
-  },
-})
+const database = useDatabase({ template: workloadTemplate })
 
 /** Chunks of a hundred; a process is killed each time that so many more rows have been read. */
 const [rows, killEvery] = process.env.COORDINATION_LONG === '1' ? [200_000, 10_000] : [6_000, 1_700]

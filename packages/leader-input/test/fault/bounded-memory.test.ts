@@ -3,19 +3,10 @@ import { eventually, Hopeless, spawnNode } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
-import { migrate } from '../../src/migrations.ts'
 import { itemsInput } from '../support/evidence.ts'
-import { workloadTables } from '../support/workload.ts'
+import { workloadTemplate } from '../support/workload.ts'
 
-const database = useDatabase({
-  template: {
-    name: 'leader-input-workload-only',
-    prepare: async (pool) => {
-      await migrate(pool)
-      await pool.query(workloadTables)
-    },
-  },
-})
+const database = useDatabase({ template: workloadTemplate })
 
 const long = process.env.COORDINATION_LONG === '1'
 const [rows, width] = long ? [1_000_000, 500] : [8_000, 12_000]

@@ -6,19 +6,10 @@ import { useDatabase } from '@x/testkit/vitest'
 import { Pool } from 'pg'
 import { expect, it } from 'vitest'
 import { logStatements } from '../../src/log/statements.ts'
-import { migrate } from '../../src/migrations.ts'
 import { itemsInput, keepEvidence } from '../support/evidence.ts'
-import { differences, isCaughtUp, workloadTables } from '../support/workload.ts'
+import { differences, isCaughtUp, workloadTemplate } from '../support/workload.ts'
 
-const database = useDatabase({
-  template: {
-    name: 'leader-input-workload-only',
-    prepare: async (pool) => {
-      await migrate(pool)
-      await pool.query(workloadTables)
-    },
-  },
-})
+const database = useDatabase({ template: workloadTemplate })
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9))
 /** Faults, and rows in each of the transactions that are written between them. */
 const [faults, rows] = process.env.COORDINATION_LONG === '1' ? [150, 400] : [7, 150]

@@ -4,19 +4,10 @@ import { useDatabase } from '@x/testkit/vitest'
 import fc from 'fast-check'
 import type { Client } from 'pg'
 import { describe, expect, it } from 'vitest'
-import { migrate } from '../../src/migrations.ts'
 import { itemsInput, keepEvidence } from '../support/evidence.ts'
-import { described, differences, isCaughtUp, workloadTables } from '../support/workload.ts'
+import { described, differences, isCaughtUp, workloadTemplate } from '../support/workload.ts'
 
-const database = useDatabase({
-  template: {
-    name: 'leader-input-workload-only',
-    prepare: async (pool) => {
-      await migrate(pool)
-      await pool.query(workloadTables)
-    },
-  },
-})
+const database = useDatabase({ template: workloadTemplate })
 
 /** One step of one of the writers. Each has items of its own, so that no interleaving waits for another writer. */
 type Step =

@@ -1,5 +1,6 @@
 import type { RandomSource } from '@x/testkit'
 import type { Client, Pool } from 'pg'
+import { migrate } from '../../src/migrations.ts'
 
 /**
  * Random transactions over a table of items, and the truth about them: the writer notes each change in `journal`, in its
@@ -9,6 +10,15 @@ export const workloadTables = `
   CREATE TABLE items (id int PRIMARY KEY, rev int NOT NULL, pad text);
   CREATE TABLE journal (ord bigint GENERATED ALWAYS AS IDENTITY, item int NOT NULL, what text NOT NULL);
   CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, key text NOT NULL, item int NOT NULL, what text NOT NULL, epoch bigint NOT NULL)`
+
+/** For databases that have these tables and the feed, and no locks. */
+export const workloadTemplate = {
+  name: 'leader-input-workload-only',
+  prepare: async (pool: Pool): Promise<void> => {
+    await migrate(pool)
+    await pool.query(workloadTables)
+  },
+}
 
 /** One change of one item, as both sides write it down. */
 export const described = (operation: string, before: number | null, after: number | null): string =>
