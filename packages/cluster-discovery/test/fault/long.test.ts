@@ -76,4 +76,23 @@ describe.skipIf(process.env.COORDINATION_LONG !== '1')('long runs, COORDINATION_
     expect(cluster.downs()).toHaveLength(50)
     await cluster.check()
   })
+
+  it('twenty processes that are restarted one after the other bring no down event to anybody', {
+    timeout: 300_000,
+  }, async () => {
+    await using cluster = new ObservedCluster(database.url, database.pool({ max: 10 }))
+    await cluster.join('listening')
+    await cluster.join('pooled', { listen: false })
+    const ids = Array.from({ length: 20 }, (_, index) => `process-${index}`)
+    const children = await Promise.all(ids.map(async (id) => ({ id, child: await cluster.spawn(id) })))
+    await cluster.agree(['listening', 'pooled', ...ids], 60_000)
+    for (const { id, child } of children) {
+      child.send({ do: 'close' })
+      await child.exited
+      await cluster.spawn(id)
+    }
+    await cluster.agree(['listening', 'pooled', ...ids], 60_000)
+    expect(cluster.downs()).toEqual([])
+    await cluster.check()
+  })
 })

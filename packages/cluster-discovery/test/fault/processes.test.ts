@@ -126,6 +126,28 @@ describe('a stopped process', () => {
   })
 })
 
+describe('two processes with one id', () => {
+  it('leave the newer one a member; the older one hears of it, and does not come back', async () => {
+    await using cluster = newCluster()
+    const a = await cluster.join('a')
+    const older = await cluster.spawn('twin')
+    await cluster.agree(['a', 'twin'])
+    cluster.disturb('twin')
+    const newer = await cluster.spawn('twin')
+    const joined = await newer.message((message) => message.kind === 'joined')
+    await older.message(
+      (message) => message.kind === 'other' && message.type === 'self-down' && message.cause === 'replaced',
+    )
+    // Long enough for either of them to have evicted the other, if it tried.
+    await cluster.settle()
+    expect(await viewOf(newer)).toMatchObject({ self: 'up' })
+    expect((await viewOf(older)).self).not.toBe('up')
+    const member = a.nodes().find((node) => node.id === 'twin')
+    expect(joined).toMatchObject({ incarnation: `${member?.incarnation}` })
+    await cluster.check()
+  })
+})
+
 describe('a process whose clock is an hour off', () => {
   it('is a member like any other, whichever way', async () => {
     await using cluster = newCluster()
