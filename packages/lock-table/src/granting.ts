@@ -29,8 +29,10 @@ export interface Grant {
   readonly acquiredAtMs: number
   /** From before the request was sent. */
   readonly startedAt: number
-  /** Milliseconds of the lease that are left, counted from `startedAt`. */
+  /** Milliseconds of the lease that are left, counted from `startedAt`; never more than there are. */
   readonly leaseMs: number
+  /** It came out of a line: the lease is a claim yet, and others may stand behind it. */
+  readonly handedOver: boolean
 }
 
 export type GrantOutcome =
@@ -247,6 +249,7 @@ const grantOf = (request: GrantRequest, token: string, acquiredAtMs: number, sta
   acquiredAtMs,
   startedAt,
   leaseMs: request.ttlMs,
+  handedOver: false,
 })
 
 const outcomesOf = (

@@ -58,7 +58,7 @@ export class Holding {
           refreshing: false,
           failure: undefined,
           claim: null,
-          handedOver: grant.leaseMs !== request.ttlMs,
+          handedOver: grant.handedOver,
         },
       },
       this.#family,

@@ -250,6 +250,7 @@ export class Line {
           acquiredAtMs: Number(acquiredAtMs),
           startedAt,
           leaseMs: Number(leaseMs),
+          handedOver: true,
         })
       } else if (inLine !== '1') {
         this.#forget(waiter)

@@ -1,6 +1,6 @@
 import type { Statement } from '@x/pg-session'
 import type { TableNames } from '../names.ts'
-import { epochMs, held, lazy, leftMs, ms, named, ofAnySize } from './sql.ts'
+import { epochMs, held, lazy, leaseLeftMs, leftMs, ms, named, ofAnySize } from './sql.ts'
 
 export const lineStatements = (
   n: TableNames,
@@ -71,7 +71,7 @@ DELETE FROM ${n.sessions} WHERE session_id = $1`,
       'look',
       `SELECT a.position::text,
   COALESCE(CASE WHEN NOT l.shared AND l.session_id = a.owner THEN l.fencing_token END, s.fencing_token)::text,
-  ${leftMs('COALESCE(CASE WHEN NOT l.shared AND l.session_id = a.owner THEN l.expires_at END, s.expires_at)')},
+  ${leaseLeftMs('COALESCE(CASE WHEN NOT l.shared AND l.session_id = a.owner THEN l.expires_at END, s.expires_at)')},
   ${epochMs(`COALESCE(CASE WHEN NOT l.shared AND l.session_id = a.owner THEN l.acquired_at END, s.acquired_at) AT TIME ZONE 'UTC'`)},
   EXISTS (SELECT FROM ${n.waiters} w WHERE w.key = a.key AND w.ticket = a.ticket)::int::text,
   (NOT COALESCE(${held('l', '$5')}, false) OR (a.shared AND l.shared AND NOT EXISTS (
@@ -87,7 +87,7 @@ LEFT JOIN LATERAL (SELECT * FROM ${n.shares} s WHERE s.key = a.key AND s.session
     /** The same for one who waits alone for the key `$1`: ticket `$2`, owner `$3`, margin `$4`. A third of the cost. */
     lookOne: statement(
       'look_one',
-      `SELECT '1', (${own('fencing_token')})::text, ${leftMs(own('expires_at'))},
+      `SELECT '1', (${own('fencing_token')})::text, ${leaseLeftMs(own('expires_at'))},
   ${epochMs(`${own('acquired_at')} AT TIME ZONE 'UTC'`)},
   EXISTS (SELECT FROM ${n.waiters} w WHERE w.key = $1 AND w.ticket = $2::bigint)::int::text,
   (NOT COALESCE(${held('l', '$4')}, false))::int::text,

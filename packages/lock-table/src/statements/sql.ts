@@ -34,8 +34,11 @@ export const locking =
 
 /** All columns come as text, so that type parsers which the application registered do not touch them. */
 export const epochMs = (timestamp: string): string => `(extract(epoch FROM ${timestamp}) * 1000)::bigint::text`
-export const leftMs = (timestamp: string): string =>
-  `ceil(extract(epoch FROM ${timestamp} - clock_timestamp()) * 1000)::bigint::text`
+const untilMs = (timestamp: string): string => `extract(epoch FROM ${timestamp} - clock_timestamp()) * 1000`
+/** Milliseconds to wait for it: when they are over, it is past. */
+export const leftMs = (timestamp: string): string => `ceil(${untilMs(timestamp)})::bigint::text`
+/** Milliseconds that a lease may be relied on: when they are over, it is not past yet. */
+export const leaseLeftMs = (timestamp: string): string => `floor(${untilMs(timestamp)})::bigint::text`
 export const ms = (parameter: string): string => `${parameter} * interval '1 millisecond'`
 
 /** Whether the row `l` is held; `margin` is by how many milliseconds the server's clock may step. */

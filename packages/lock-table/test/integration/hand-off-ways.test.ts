@@ -6,7 +6,7 @@ import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { handOff } = tableStatements(tableNames('coordination', 'locks'))
+const { handOff, look, lookOne } = tableStatements(tableNames('coordination', 'locks'))
 let client: Client
 
 beforeAll(async () => {
@@ -118,5 +118,29 @@ describe('a hand-off is the same by the function, in small steps or not, and by 
     const [ours, plain] = await outcomes(prepare, owner, token)
     expect(ours).toEqual(plain)
     expect(ours?.holder).toBe(to)
+  })
+})
+
+describe.each([
+  { what: 'one ticket', text: lookOne.text, values: ['due', 1, 'owner', 250] },
+  { what: 'many tickets', text: look.text, values: [['due'], [1], ['owner'], [false], 250] },
+])('a look at $what', ({ text, values }) => {
+  it('says no more of the lease than is left of it', async () => {
+    await client.query(`INSERT INTO coordination.locks (key, is_acquired, session_id, fencing_token, expires_at)
+      VALUES ('due', true, 'owner', 5, now() + interval '1 hour') ON CONFLICT DO NOTHING`)
+    // Rounded up it would be more than was left before the look, most of the times.
+    for (let times = 0; times < 30; times += 1) {
+      const { rows: before } = await client.query(
+        `SELECT extract(epoch FROM expires_at - clock_timestamp()) * 1000 AS left FROM coordination.locks WHERE key = 'due'`,
+      )
+      const { rows } = await client.query<[position: string, token: string, left: string]>({
+        text,
+        values,
+        rowMode: 'array',
+      })
+      const left = Number(rows[0]?.[2])
+      expect(left).toBeGreaterThan(0)
+      expect(left).toBeLessThanOrEqual(Number(before[0].left))
+    }
   })
 })
