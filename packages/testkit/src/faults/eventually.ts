@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 export interface EventuallyOptions {
-  /** Milliseconds until it fails; generous, because only a test that fails pays for it. @default 15_000 */
+  /** Milliseconds until it fails; generous, because only a test that fails pays for it. @default 30_000 */
   deadlineMs?: number | undefined
   /** Milliseconds between two looks. @default 10 */
   everyMs?: number | undefined
@@ -26,7 +26,7 @@ export class Hopeless extends Error {}
  */
 export const eventually = async <T>(
   condition: () => T | Promise<T>,
-  { deadlineMs = 15_000, everyMs = 10, what }: EventuallyOptions = {},
+  { deadlineMs = 30_000, everyMs = 10, what }: EventuallyOptions = {},
 ): Promise<There<T>> => {
   const giveUpAt = performance.now() + deadlineMs
   let cause: unknown
