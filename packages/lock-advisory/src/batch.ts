@@ -32,10 +32,14 @@ export interface EncodedBatch {
 
 /**
  * Picks the leanest statement that does the batch. Most batches are of one kind, and the two kinds that a single caller
- * pays for, exclusive acquire and release, have a statement of their own.
+ * pays for, exclusive acquire and release, have statements of their own.
  */
 export function encodeBatch(batch: readonly Operation[], statements: LockStatements): EncodedBatch {
   const [first] = batch
+  if (first !== undefined && batch.length === 1) {
+    if (first.step === step.tryExclusive) return { statement: statements.acquireOne, values: [first.id] }
+    if (first.step === step.unlockExclusive) return { statement: statements.releaseOne, values: [first.id] }
+  }
   let ids = ''
   let uniform = true
   for (const operation of batch) {
@@ -60,7 +64,7 @@ export function decodeBatch(
   times: { readonly sentAt: number; readonly answeredAtMs: number },
 ): void {
   if (row === undefined) throw new TypeError(`statement ${statement.name} gave no row`)
-  if (statement === statements.release) {
+  if (statement === statements.release || statement === statements.releaseOne) {
     const [strange, woken] = row
     const outcome: Outcome = { token: null, ...times, size: batch.length, woken: parseIds(woken) }
     const unknown = parseIds(strange)

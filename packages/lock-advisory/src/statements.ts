@@ -10,7 +10,8 @@ import type { Statement } from '@x/pg-session'
  *   nothing to flatten (test/behaviour/one-call-per-id.test.ts).
  * - What must come after the locks stands in the target list above that step: it is projected when the step is over
  *   (test/behaviour/order-in-a-statement.test.ts).
- * - One shape, whatever the number of ids: each is prepared once for the life of a session.
+ * - One shape, whatever the number of ids: each is prepared once for the life of a session. One id alone has a shape of its
+ *   own where a single caller waits for it: arrays and their aggregates take longer to set up than the lock itself.
  */
 
 /** Where fencing tokens come from, as SQL that draws one number; null for none. */
@@ -32,7 +33,9 @@ export type Step = (typeof step)[keyof typeof step]
 /** The statements of one namespace. */
 export interface LockStatements {
   readonly acquire: Statement
+  readonly acquireOne: Statement
   readonly release: Statement
+  readonly releaseOne: Statement
   readonly exchange: Statement
   readonly tryAll: Statement
   readonly block: Statement
@@ -57,6 +60,8 @@ const rowsOf = (id: string): string => `
  */
 export function lockStatements(gate: bigint, channel: string, drawToken: DrawToken): LockStatements {
   const draw = drawToken ?? 'NULL::int8'
+  const nobodyListens = `pg_try_advisory_xact_lock(${interest(`(${gate})::int8`)})`
+  const tell = (id: string): string => `pg_notify('${channel}', ${id}::text) IS NOT NULL`
 
   /**
    * Wakes the waiters of the ids in `freed`. Waiters announce their interest before they try for the last time, and this
@@ -67,9 +72,9 @@ export function lockStatements(gate: bigint, channel: string, drawToken: DrawTok
   const wake = (freed: string): string => `
     CASE
       WHEN ${freed} IS NULL THEN NULL
-      WHEN pg_try_advisory_xact_lock(${interest(`(${gate})::int8`)}) THEN NULL
+      WHEN ${nobodyListens} THEN NULL
       ELSE (
-        SELECT array_agg(w.id) FILTER (WHERE pg_notify('${channel}', w.id::text) IS NOT NULL)::text
+        SELECT array_agg(w.id) FILTER (WHERE ${tell('w.id')})::text
           FROM unnest(${freed}) AS w (id)
          WHERE NOT pg_try_advisory_xact_lock(${interest('w.id')})
       )
@@ -91,6 +96,18 @@ export function lockStatements(gate: bigint, channel: string, drawToken: DrawTok
   SELECT array_agg(ok)::text, CASE WHEN bool_or(ok) THEN ${draw} END FROM attempt`,
     },
 
+    /** The same for the id `$1` alone. */
+    acquireOne: {
+      name: 'advisory_acquire_one',
+      text:
+        drawToken === null
+          ? `
+  SELECT CASE WHEN pg_try_advisory_lock($1::int8) THEN '{t}' ELSE '{f}' END, NULL::int8`
+          : `
+  WITH attempt AS MATERIALIZED (SELECT pg_try_advisory_lock($1::int8) AS ok)
+  SELECT CASE WHEN ok THEN '{t}' ELSE '{f}' END, CASE WHEN ok THEN ${draw} END FROM attempt`,
+    },
+
     /** Unlocks each exclusive id, then wakes. Second column: ids that this session did not hold; null when all is well. */
     release: {
       name: 'advisory_release',
@@ -100,6 +117,20 @@ export function lockStatements(gate: bigint, channel: string, drawToken: DrawTok
       FROM unnest($1::int8[]) AS t (id)
   )
   SELECT strange, ${wake('$1::int8[]')} FROM freed`,
+    },
+
+    /** The same for the id `$1` alone. */
+    releaseOne: {
+      name: 'advisory_release_one',
+      text: `
+  WITH freed AS MATERIALIZED (SELECT $1::int8 AS id, pg_advisory_unlock($1::int8) AS ok)
+  SELECT CASE WHEN NOT ok THEN ARRAY[id]::text END,
+         CASE
+           WHEN ${nobodyListens} THEN NULL
+           WHEN pg_try_advisory_xact_lock(${interest('id')}) THEN NULL
+           WHEN ${tell('id')} THEN ARRAY[id]::text
+         END
+    FROM freed`,
     },
 
     /** Any steps in any order: run one after the other as they stand in the arrays, then token, then wake. */

@@ -34,10 +34,16 @@ const announceAndTry = async (client = waiter): Promise<unknown> => {
   const steps = [step.announce, step.announce, step.tryExclusive].join(',')
   return (await rows(client, statements.exchange, [`{${gate},${id},${id}}`, `{${steps}}`]))[0]
 }
-/** The ids for which the releaser told somebody. */
-const release = async (client = holder): Promise<unknown> => (await rows(client, statements.release, [`{${id}}`]))[1]
+/** What a release of the id sends, alone and as one of many. */
+const releases = [
+  ['alone', (client: Client) => rows(client, statements.releaseOne, [id])],
+  ['as one of many', (client: Client) => rows(client, statements.release, [`{${id}}`])],
+] as const
 
-describe('a waiter that sleeps while the lock is free would sleep for ever', () => {
+describe.each(releases)('a waiter that sleeps while the lock is free would sleep for ever (%s)', (_, send) => {
+  /** The ids for which the releaser told somebody. */
+  const release = async (client = holder): Promise<unknown> => (await send(client))[1]
+
   it('announced before the release: the releaser sees it and tells', async () => {
     expect(await announceAndTry()).toBe('{t,t,f}')
     expect(await release()).toBe(`{${id}}`)
@@ -102,22 +108,28 @@ describe('a waiter that sleeps while the lock is free would sleep for ever', () 
 })
 
 describe('a release that nobody waits for', () => {
-  it('tells nobody, and probes the gate alone, whatever the number of ids', async () => {
-    const others = [1, 2, 3, 4, 5].map((name) => String(lockId(0, `key ${name}`)))
-    for (const other of others) await holder.query('SELECT pg_advisory_lock($1)', [other])
-    // In a transaction the probes stay, and can be counted.
-    await holder.query('BEGIN')
-    expect(await rows(holder, statements.release, [`{${[id, ...others].join(',')}}`])).toEqual([null, null])
-    const { rows: probes } = await holder.query(
-      `SELECT objsubid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()`,
-    )
-    expect(probes).toEqual([{ objsubid: 2 }])
-    await holder.query('COMMIT')
-  })
+  const others = [1, 2, 3, 4, 5].map((name) => String(lockId(0, `key ${name}`)))
+  it.each([
+    ['six', [id, ...others], statements.release, [`{${[id, ...others].join(',')}}`]],
+    ['one', [id], statements.releaseOne, [id]],
+  ] as const)(
+    'tells nobody, and probes the gate alone, whatever the number of ids: %s',
+    async (_, ids, statement, values) => {
+      for (const other of ids.slice(1)) await holder.query('SELECT pg_advisory_lock($1)', [other])
+      // In a transaction the probes stay, and can be counted.
+      await holder.query('BEGIN')
+      expect(await rows(holder, statement, [...values])).toEqual([null, null])
+      const { rows: probes } = await holder.query(
+        `SELECT objsubid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()`,
+      )
+      expect(probes).toEqual([{ objsubid: 2 }])
+      await holder.query('COMMIT')
+    },
+  )
 
-  it('is not held up by the interest of its own session', async () => {
+  it.each(releases)('is not held up by the interest of its own session (%s)', async (_, send) => {
     await rows(holder, statements.exchange, [`{${gate},${id}}`, `{${step.announce},${step.announce}}`])
-    expect(await release()).toBe(null)
+    expect(await send(holder)).toEqual([null, null])
   })
 
   it('tells only the ids that somebody waits for', async () => {
@@ -129,7 +141,7 @@ describe('a release that nobody waits for', () => {
     expect(heard).toEqual([id])
   })
 
-  it('names the ids that the session did not hold', async () => {
-    expect(await rows(waiter, statements.release, [`{${id}}`])).toEqual([`{${id}}`, null])
+  it.each(releases)('names the ids that the session did not hold (%s)', async (_, send) => {
+    expect(await send(waiter)).toEqual([`{${id}}`, null])
   })
 })

@@ -42,6 +42,13 @@ describe.each([
     for (const id of ids) expect(await depth(id)).toBe(2)
   })
 
+  it('in those for one id alone', async () => {
+    for (const times of [1, 2, 3])
+      expect((await run(statements.acquireOne, ['9'])).rows[0]?.[0], `${times}`).toBe('{t}')
+    expect((await run(statements.releaseOne, ['9'])).rows[0]?.[0]).toBe(null)
+    expect(await depth(9)).toBe(2)
+  })
+
   it('in exchange, in both modes, and once in each unlock', async () => {
     await run(statements.exchange, [list, `{${ids.map(() => step.tryExclusive).join(',')}}`])
     await run(statements.exchange, [list, `{${ids.map(() => step.tryExclusive).join(',')}}`])

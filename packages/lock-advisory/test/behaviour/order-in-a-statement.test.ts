@@ -47,6 +47,10 @@ describe('within one statement', () => {
     expect((await run(counting[name], [ids, ...second]))[1]).toBe('5')
   })
 
+  it('the token of one id alone is drawn after its grant', async () => {
+    expect(await run(counting.acquireOne, ['1'])).toEqual(['{t}', '1'])
+  })
+
   it.each(['block', 'blockShared'] as const)(
     'the token is drawn after the grant that was waited for: %s',
     async (name) => {
@@ -65,6 +69,7 @@ describe('within one statement', () => {
     const holder = await database.client()
     await holder.query('SELECT pg_advisory_lock(8)')
     expect(await run(counting.acquire, ['{8}'])).toEqual(['{f}', null])
+    expect(await run(counting.acquireOne, ['8'])).toEqual(['{f}', null])
     expect((await run(counting.exchange, ['{8}', `{${step.tryShared}}`])).slice(0, 2)).toEqual(['{f}', null])
     expect((await run(counting.tryAll, ['{9,8}', 'f'])).slice(0, 2)).toEqual([false, null])
     await holder.end()

@@ -59,11 +59,19 @@ it(
     // One connection; each statement is prepared once, whatever the number of keys.
     const prepared = async (): Promise<Record<string, number>> => {
       await (await locker.acquire('one')).release()
+      // Of three at least two go out together.
+      const three = await Promise.all(['one', 'two', 'three'].map((key) => locker.acquire(key)))
+      await Promise.all(three.map((lock) => lock.release()))
       expect(line.connections).toBe(1)
       return line.prepared
     }
     const preparedAtFirst = await prepared()
-    expect(preparedAtFirst).toMatchObject({ advisory_acquire: 1, advisory_release: 1 })
+    expect(preparedAtFirst).toMatchObject({
+      advisory_acquire: 1,
+      advisory_acquire_one: 1,
+      advisory_release: 1,
+      advisory_release_one: 1,
+    })
 
     const batch = 1_000
     const startedAt = performance.now()

@@ -23,7 +23,9 @@ describe('encodeBatch', () => {
         statements,
       ).statement.name
     expect(of(step.tryExclusive, step.tryExclusive)).toBe('advisory_acquire')
-    expect(of(step.unlockExclusive)).toBe('advisory_release')
+    expect(of(step.tryExclusive)).toBe('advisory_acquire_one')
+    expect(of(step.unlockExclusive, step.unlockExclusive)).toBe('advisory_release')
+    expect(of(step.unlockExclusive)).toBe('advisory_release_one')
     expect(of(step.tryShared)).toBe('advisory_exchange')
     expect(of(step.tryExclusive, step.unlockExclusive)).toBe('advisory_exchange')
   })
@@ -31,8 +33,10 @@ describe('encodeBatch', () => {
   it('keeps order and number of the operations', () => {
     fc.assert(
       fc.property(operations, (batch) => {
-        const [ids, ops] = encodeBatch(batch, statements).values
-        expect(ids).toBe(`{${batch.map(({ id }) => id).join(',')}}`)
+        const { statement, values } = encodeBatch(batch, statements)
+        const [ids, ops] = values
+        const listed = batch.map(({ id }) => id).join(',')
+        expect(ids).toBe(statement.name.endsWith('_one') ? listed : `{${listed}}`)
         if (ops !== undefined) expect(ops).toBe(`{${batch.map((operation) => operation.step).join(',')}}`)
       }),
     )
@@ -60,6 +64,15 @@ describe('decodeBatch', () => {
     decodeBatch(batch, statements.release, statements, ['{3}', '{1,-2}'], times)
     expect(batch.map(({ outcome }) => outcome !== null)).toEqual([true, true, false])
     expect(batch[0]?.outcome?.woken).toEqual(new Set(['1', '-2']))
+  })
+
+  it('reads the same of one that was released alone', () => {
+    const alone = (): Operation => ({ step: step.unlockExclusive, id: '1', outcome: null })
+    const [held, strange] = [alone(), alone()]
+    decodeBatch([held], statements.releaseOne, statements, [null, '{1}'], times)
+    expect(held.outcome?.woken).toEqual(new Set(['1']))
+    decodeBatch([strange], statements.releaseOne, statements, ['{1}', null], times)
+    expect(strange.outcome).toBe(null)
   })
 
   it('does not guess when an answer is missing', () => {
