@@ -46,11 +46,15 @@ it('a grant that was lost for good ends with its lease', () =>
 
 it('a renewal whose answer is lost is sent again before the lease is given up', () =>
   lockers(async (faulty, sound) => {
-    const lock = await faulty.acquire('renewed', { ttlMs: 900 })
-    const lost: unknown[] = []
-    lock.signal.addEventListener('abort', () => lost.push(lock.signal.reason))
-    for (let time = 0; time < 3; time += 1) await proxy.swallowNextReply({ matching: 'lock_renew' })
-    expect(lost).toEqual([])
+    // All three may be of one renewal: time enough to connect three times on a busy machine before the lease is over.
+    const lock = await faulty.acquire('renewed', { ttlMs: 4_500 })
+    const lost = new Promise<never>((_, reject) => {
+      lock.signal.addEventListener('abort', () => reject(lock.signal.reason))
+    })
+    lost.catch(() => {})
+    for (let time = 0; time < 3; time += 1) {
+      await Promise.race([proxy.swallowNextReply({ matching: 'lock_renew' }), lost])
+    }
     expect(lock.isHeld()).toBe(true)
     expect(await sound.tryAcquire('renewed')).toBeNull()
     await lock.release()
