@@ -93,12 +93,12 @@ describe.each(['locks', 'supervisor_locks'])('an adopted table named %s', (name)
 
   it('respects a row that an old writer takes after the adoption, also one that we held before', async () => {
     await using locker = createTableLocker({ pool: database.pool(), ...options })
-    const first = await locker.acquire('free', { ttlMs: 200, renew: 'manual' })
+    const first = await locker.acquire('free', { ttlMs: 1_000, renew: 'manual' })
     expect(await oldAcquire(old, table, 'free')).toBe(false)
     await first.release()
     expect(await oldAcquire(old, table, 'free')).toBe(true)
     // Longer than the lease that the row had: a stale end of it would free the key.
-    await expect(locker.acquire('free', { waitTimeoutMs: 700 })).rejects.toMatchObject({ code: 'LOCK_TIMEOUT' })
+    await expect(locker.acquire('free', { waitTimeoutMs: 1_500 })).rejects.toMatchObject({ code: 'LOCK_TIMEOUT' })
     expect(await locker.status('free')).toMatchObject({ isAcquired: true, acquirerName: 'old-host' })
     expect(await locker.forceRelease('free')).toBe(true)
     const next = await locker.tryAcquire('free')

@@ -70,7 +70,7 @@ describe('the line', () => {
   })
 
   it('passes over a head that does not confirm, and over one whose session lapsed, and deletes their tickets', async () => {
-    await using locker = createTableLocker({ connectionString: database.url, pollMs: 50, claimMs: 300 })
+    await using locker = createTableLocker({ connectionString: database.url, pollMs: 50, claimMs: 1_500 })
     const lock = await locker.acquire('dead')
     const client = await database.client()
     // Two waiters of processes that are gone: one whose session lives on for a while, one whose session has lapsed.
