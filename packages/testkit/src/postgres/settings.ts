@@ -7,6 +7,8 @@ export const baseSettings: ServerSettings = {
   unix_socket_directories: '',
   max_connections: 300,
   shared_preload_libraries: 'pg_stat_statements',
+  // Of all databases of a run, those that were dropped too: beyond it the server forgets what it has counted.
+  'pg_stat_statements.max': 50_000,
   lc_messages: 'C',
   timezone: 'UTC',
   log_timezone: 'UTC',
