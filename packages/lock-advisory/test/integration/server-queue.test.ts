@@ -51,11 +51,9 @@ describe('in the server’s queue', () => {
     const locker = createLocker({ maxConnections: 3, applicationName: 'three', idleMs: 60_000 })
     const waiting = new Map(keys.map((key) => [key, locker.acquire(key)]))
     for (const key of keys) await eventually(async () => (await others.status(key)).waiters === 1)
-    const { rows } = await pool.query<{ n: number }>(
-      `SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-    )
-    expect(rows).toEqual([{ n: 2 }])
+    const blocked = `SELECT count(*)::int AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+    await expect.poll(async () => (await pool.query<{ n: number }>(blocked)).rows).toEqual([{ n: 2 }])
     // The session, two seats, and the ear of those who sleep.
     await eventually(async () => (await connectionsOf('three')) === 4)
     // In any order: those who sleep do not depend on those who block.
