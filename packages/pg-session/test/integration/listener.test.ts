@@ -89,7 +89,7 @@ describe('a listener', () => {
     await listener.listen('x')
     expect(attempts).toBe(3)
     expect(resyncs).toHaveLength(1)
-    expect(await listeners()).toHaveLength(1)
+    await eventually(async () => (await listeners()).length === 1)
   })
 })
 
@@ -117,8 +117,7 @@ describe('when the connection is lost', () => {
     await listener.close()
     // A client that is still there would now connect after all.
     proxy.heal()
-    await eventually(() => proxy.open === 0)
-    expect(await listeners()).toHaveLength(0)
+    await eventually(async () => proxy.open === 0 && (await listeners()).length === 0)
   })
 
   // A server that lost the subscription (DISCARD ALL of a pooler, a restart of something in between) says nothing.
@@ -263,7 +262,19 @@ describe('closing', () => {
     await eventually(() => prepared === 2)
     await listener.close()
     await outcome
-    expect(await listeners()).toHaveLength(0)
+    await eventually(async () => (await listeners()).length === 0)
+  })
+
+  it('asks again when the function for the connection never answers', async () => {
+    let asked = 0
+    const connection = (): Promise<string> => {
+      asked += 1
+      return asked === 1 ? new Promise(() => {}) : Promise.resolve(database.url)
+    }
+    const { listener } = listen({ source: connectionSource({ connection }, 'test'), detectMs: 500 })
+    await listener.listen('orders')
+    expect(asked).toBeGreaterThan(1)
+    await listener.close()
   })
 
   it('ends what waits, whatever it waits for', async () => {

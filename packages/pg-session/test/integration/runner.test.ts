@@ -52,6 +52,8 @@ describe('a runner on the caller’s pool', () => {
   it('gives up a statement in time, destroys its client, and goes on with another', async () => {
     const pool = database.pool({ max: 1 })
     const runner = runnerOf({ pool })
+    // Connected before, so that the time is the statement's alone.
+    await runner.query(one, [])
     await expect(runner.query(sleep, [30], { timeoutMs: 150 })).rejects.toMatchObject({
       code: 'CONNECTION',
       message: expect.stringContaining('expected an answer within 150 ms, got none'),
