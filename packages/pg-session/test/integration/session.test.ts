@@ -195,16 +195,16 @@ describe('a lost session', () => {
 
 describe('a statement that may block', () => {
   it('has no deadline, and proves life when it is answered', async () => {
-    const session = await open({ detectMs: 400 })
-    await session.query(sleep, [1], { timeoutMs: Number.POSITIVE_INFINITY })
+    const session = await open({ detectMs: 1_000 })
+    await session.query(sleep, [1.5], { timeoutMs: Number.POSITIVE_INFINITY })
     expect(session.isAlive()).toBe(true)
     expect(session.trustedUntil).toBeGreaterThan(monotonicNow())
     await session.close()
   })
 
   it('is followed by heartbeats again', async () => {
-    const session = await open({ detectMs: 600 })
-    await session.query(sleep, [1], { timeoutMs: Number.POSITIVE_INFINITY })
+    const session = await open({ detectMs: 1_000 })
+    await session.query(sleep, [1.5], { timeoutMs: Number.POSITIVE_INFINITY })
     const answeredUntil = session.trustedUntil
     await eventually(() => session.trustedUntil > answeredUntil || !session.isAlive(), { deadlineMs: 10_000 })
     expect(session.isAlive()).toBe(true)
