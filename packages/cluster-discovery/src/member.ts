@@ -176,6 +176,8 @@ export class Member {
     const { node, cluster, ttlMs } = this.#options
     this.#standing.step({ step: 'join' })
     try {
+      // Whoever is told that this node was let go may ask for this before the beats of its earlier life were ended.
+      await this.#lines.stopBeating()
       if (!this.#tablesChecked) await this.#lines.tables.checkSchema()
       this.#tablesChecked = true
       const startedAt = this.#clock.now()
@@ -205,12 +207,13 @@ export class Member {
     const { now: membership } = this.#standing.step({ step: 'leave' })
     const { cluster } = this.#options
     await this.#lines.stopBeating()
-    if (membership.at === 'leaving') {
+    if (membership.at === 'leaving' && this.#standing.at === 'leaving') {
       const { node } = membership
       await traced(leaveChannel, { cluster, id: node.id }, () => this.#lines.tables.leave(node, timeoutMs))
       this.#standing.step({ step: 'left' })
       await this.#seeOwnChange()
-    }
+      // Of a node that was let go before, also by its last beat: it does not come back by itself any more.
+    } else this.#standing.step({ step: 'left' })
     await this.#stopSeeing()
   }
 

@@ -7,8 +7,8 @@ export type EvictionCause = 'evicted' | 'replaced'
 /**
  * Where this process stands in the cluster.
  *
- * `idle` → `joining` → `member` → `leaving` → `left`, and from `member` to `evicted` when the others let it go; from
- * `evicted`, `left`, and a `leaving` that failed, a join leads back. `closed` is the end.
+ * `idle` → `joining` → `member` → `leaving` → `left`, and from `member` to `evicted` when the others let it go, from where a
+ * leave leads to `left` as well; from `evicted`, `left`, and a `leaving` that failed, a join leads back. `closed` is the end.
  */
 export type Membership =
   | { readonly at: 'idle' }
@@ -68,7 +68,9 @@ export function nextMembership(current: Membership, event: MembershipStep): Memb
     case 'leave':
       return current.at === 'member' ? { ...current, at: 'leaving' } : current
     case 'left':
-      return current.at === 'leaving' ? { at: 'left', node: { ...current.node, state: 'left' } } : current
+      if (current.at === 'leaving') return { at: 'left', node: { ...current.node, state: 'left' } }
+      // To the others it is down, and that is what it says of itself.
+      return current.at === 'evicted' ? { at: 'left', node: current.node } : current
     case 'close':
       // Whoever closes without having left is down as far as the others will tell.
       if (isIn(current)) return { at: 'closed', node: { ...current.node, state: 'down' } }

@@ -9,7 +9,7 @@ import { clusterTables } from '../database.ts'
 const database = useDatabase({ template: clusterTables })
 
 /** Beats so rarely that whatever arrives sooner came by notification. */
-const clusters = useClusters(database, { listens: true, heartbeatMs: 20_000, ttlMs: 60_000 })
+const clusters = useClusters(database, { listens: true, heartbeatMs: 60_000, ttlMs: 180_000 })
 const { create } = clusters
 
 describe('a cluster with LISTEN', () => {

@@ -7,7 +7,7 @@ import { newCluster, useClusters } from '../clusters.ts'
 import { clusterTables } from '../database.ts'
 
 const database = useDatabase({ template: clusterTables })
-const { create } = useClusters(database, { listens: true, heartbeatMs: 20_000, ttlMs: 60_000 })
+const { create } = useClusters(database, { listens: true, heartbeatMs: 60_000, ttlMs: 180_000 })
 
 /** When each node began a read, how many of its reads brought something, and how often it has beaten. */
 const reads = new Map<string, number[]>()

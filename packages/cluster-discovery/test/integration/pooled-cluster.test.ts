@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
@@ -12,6 +13,15 @@ const database = useDatabase({ template: clusterTables })
 const ttlMs = 20_000
 const clusters = useClusters(database, { listens: false, heartbeatMs: 100, ttlMs })
 const { create } = clusters
+
+/** What a sweeper does to a node that it takes for dead. */
+const letGo = async (cluster: string, id: string): Promise<void> => {
+  await clusters.pool.query(
+    `WITH gone AS (DELETE FROM coordination.node_beats WHERE cluster = $1 AND id = $2)
+     UPDATE coordination.nodes SET state = 'down', cause = 'ttl' WHERE cluster = $1 AND id = $2`,
+    [cluster, id],
+  )
+}
 
 describe('a cluster without LISTEN', () => {
   it('shows a joining node to itself at once and to the others with their next beat', async () => {
@@ -72,6 +82,44 @@ describe('a cluster without LISTEN', () => {
     expect(await selfDown).toMatchObject({ cause: 'evicted' })
     await eventually(() => b.self.state === 'up' && b.self.incarnation > 2n)
     await eventually(() => idsOf(a).length === 2)
+  })
+
+  it('gives a node that joins as soon as it hears that it was let go one life, not two', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a', { rejoin: false })
+    await a.join()
+    const beats: bigint[] = []
+    const listener = (message: unknown): void => void beats.push(Reflect.get(Object(message), 'incarnation'))
+    const again = new Promise<void>((resolve, reject) =>
+      a.on('self-down', () => {
+        a.join().then(() => {
+          subscribe('tracing:coordination:cluster.beat:start', listener)
+          resolve()
+        }, reject)
+      }),
+    )
+    await letGo(cluster, 'a')
+    await again
+    try {
+      await eventually(() => beats.length > 8)
+    } finally {
+      unsubscribe('tracing:coordination:cluster.beat:start', listener)
+    }
+    expect(new Set(beats)).toEqual(new Set([a.self.incarnation]))
+  })
+
+  it('keeps a node away that leaves as soon as it hears that it was let go', async () => {
+    const cluster = newCluster()
+    const a = create(cluster, 'a')
+    await a.join()
+    const left = new Promise<void>((resolve, reject) => a.on('self-down', () => a.leave().then(resolve, reject)))
+    await letGo(cluster, 'a')
+    await left
+    const since = performance.now()
+    // It would be back within a heartbeat, 100 ms.
+    await eventually(() => performance.now() - since > 500)
+    expect(a.self).toMatchObject({ state: 'down', incarnation: 1n })
+    expect((await a.join()).map((node) => node.id)).toEqual(['a'])
   })
 
   it('ends the earlier of two processes with one id, for good', async () => {

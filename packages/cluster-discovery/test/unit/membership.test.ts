@@ -29,6 +29,12 @@ describe('membership', () => {
     })
   })
 
+  it('stays away after a leave that comes when the others have let it go, and is what they say', () => {
+    const gone = run(...joined(1n), { step: 'let-go', incarnation: 1n, cause: 'evicted' }, { step: 'left' })
+    expect(gone).toMatchObject({ at: 'left', node: { state: 'down' } })
+    expect(nextMembership(gone, { step: 'join' }).at).toBe('joining')
+  })
+
   it('ends in the own eyes at the deadline, and comes back with an answer', () => {
     const member = run(...joined(1n, 100))
     expect(selfAt(member, 99, node(0n)).state).toBe('up')
