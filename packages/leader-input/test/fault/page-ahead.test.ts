@@ -30,6 +30,7 @@ it(`hands over everything once and in order although pages that are read ahead c
   const handled = async (): Promise<number> => (await direct.query('SELECT count(*)::int AS n FROM effects')).rows[0].n
   let written = 0
   for (let fault = 0; fault < faults; fault += 1) {
+    const before = await handled()
     // A window of many pages, and a transaction that is open beside it: it comes late in one of the next.
     const late = await database.client()
     await late.query('BEGIN')
@@ -38,7 +39,6 @@ it(`hands over everything once and in order although pages that are read ahead c
     await late.query('COMMIT')
     await late.end()
     written += rows + 30
-    const before = await handled()
     await eventually(async () => (await handled()) > before, { deadlineMs: 60_000, what: 'something to be handled' })
     const kind = random.pick(['late', 'late', 'cut', 'end one', 'stand still'] as const)
     if (kind === 'late') proxy.delay(random.int(1, 40), random.pick(['to-client', 'to-server', 'both']))
