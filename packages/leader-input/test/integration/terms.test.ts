@@ -60,8 +60,7 @@ it('on a pool of one with its locker says what is missing, term after term', asy
     message: expect.stringContaining('the pool gave no client'),
   }
   // On a busy machine a lease may be over before an attempt to renew it has failed: then a later term says it.
-  await eventually(() => String(input.health().lastError).includes('the pool gave no client'))
-  expect(input.health().lastError).toMatchObject(noClient)
+  await eventually(() => expect(input.health().lastError).toMatchObject(noClient) ?? true)
   expect(warnings).toContainEqual([
     { input: 'cramped', err: expect.objectContaining(noClient) },
     'the lock was lost, and the lead with it; a locker on the same pool needs a client for its renewals: give it a max of 3 or more',
