@@ -29,8 +29,8 @@ const leaseOf = async (locker: TableLocker, key: string): Promise<number> => {
 describe('the line', () => {
   it('wakes the process whose turn it is, and no other', async () => {
     await using first = createTableLocker({ connectionString: database.url })
-    await using second = createTableLocker({ connectionString: database.url, pollMs: 30_000 })
-    await using third = createTableLocker({ connectionString: database.url, pollMs: 30_000 })
+    await using second = createTableLocker({ connectionString: database.url, pollMs: 600_000 })
+    await using third = createTableLocker({ connectionString: database.url, pollMs: 600_000 })
     const lock = await first.acquire('wake')
     const next = second.acquire('wake')
     await waiters(first, 'wake', 1)
