@@ -4,7 +4,10 @@ import { z } from 'zod'
 
 /** Options of `createAdvisoryLocker`. Exactly one of `connection`, `connectionString` and `pool` says where the server is. */
 export interface AdvisoryLockerOptions extends ObservabilityOptions {
-  /** A connection that leads straight to the server; a function is asked anew for each attempt to connect. */
+  /**
+   * A connection that leads straight to the server; a function is asked anew for each attempt to connect, and has `detectMs`
+   * to answer.
+   */
   connection?: DirectConnection | undefined
   connectionString?: string | undefined
   /** Its options are read; its clients are not taken, because a session lock needs a session of its own. */

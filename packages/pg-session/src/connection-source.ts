@@ -1,7 +1,9 @@
-import { ConfigurationError, type DirectConnection, type PgPool } from '@x/lock-core'
+import { ConfigurationError, ConnectionError, type DirectConnection, type PgPool } from '@x/lock-core'
 import type { ClientConfig } from 'pg'
 import pg from 'pg'
 import { checkPool } from './check-pool.ts'
+import { untilAborted } from './client.ts'
+import { fromConnectError } from './sqlstate.ts'
 
 /** Where a connection of our own comes from; exactly one of the three is given. */
 export interface ConnectionOptions {
@@ -39,6 +41,31 @@ export function connectionSource(options: ConnectionOptions, what: string): Conn
   if (typeof direct === 'function') return { settings: async () => ofDirect(await direct(), what) }
   const settings = ofDirect(direct, what)
   return { settings: async () => ({ ...settings }) }
+}
+
+/**
+ * The configuration for one attempt. A function of the caller's may ask a vault that is down or does not answer: that fails
+ * the attempt as an unreachable server does, and the next one asks again.
+ *
+ * @throws {ConnectionError} when it fails, or gives nothing within `limitMs`; or the signal's reason
+ */
+export async function settingsFrom(
+  source: ConnectionSource,
+  { limitMs, signal }: { readonly limitMs: number; readonly signal: AbortSignal | undefined },
+): Promise<ClientConfig> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    const message = `option connection: expected its function to give a configuration within ${limitMs} ms, got none; look for what it waits for`
+    late.reject(new ConnectionError(message))
+  }, limitMs)
+  try {
+    return await untilAborted(Promise.race([source.settings(), late.promise]), signal)
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw fromConnectError(error, 'the function of option connection')
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** Options of a pool that are not options of a connection, or that would end a connection which is meant to stay. */

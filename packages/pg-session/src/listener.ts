@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ClosedError, type CoordinationError, hasErrorCode, type Logger } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
-import { untilAborted } from './client.ts'
-import type { ConnectionSource } from './connection-source.ts'
+import { type ConnectionSource, settingsFrom } from './connection-source.ts'
 import { channelName } from './identifiers.ts'
 import { ListenerConnection } from './listener-connection.ts'
 import { defaultDetectMs } from './session.ts'
@@ -186,7 +185,7 @@ class SupervisedListener implements Listener {
   async #connect(): Promise<{ connection: ListenerConnection; subscribed: PromiseWithResolvers<void>[] }> {
     const { source, applicationName, pooler, onConnected } = this.#options
     const { signal } = this.#closing
-    const settings = await untilAborted(source.settings(), signal)
+    const settings = await settingsFrom(source, { limitMs: this.#detectMs, signal })
     const connection = await ListenerConnection.open({
       settings,
       applicationName,

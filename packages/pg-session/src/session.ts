@@ -1,8 +1,8 @@
 import type { CoordinationError, Logger } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import pg from 'pg'
-import { connectClient, untilAborted } from './client.ts'
-import type { ConnectionSource } from './connection-source.ts'
+import { connectClient } from './client.ts'
+import { type ConnectionSource, settingsFrom } from './connection-source.ts'
 import { type Introduction, introduceWire } from './introduction.ts'
 import type { Row, Statement } from './statement.ts'
 import * as statements from './statements.ts'
@@ -74,7 +74,7 @@ export const defaultDetectMs = 5_000
  */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { source, applicationName, detectMs = defaultDetectMs, signal } = options
-  const settings = await untilAborted(source.settings(), signal)
+  const settings = await settingsFrom(source, { limitMs: detectMs, signal })
   const client = new pg.Client({
     connectionTimeoutMillis: detectMs,
     ...settings,

@@ -106,6 +106,26 @@ describe('the session', () => {
     await (await locker.acquire('key')).release()
     expect(asked).toBe(2)
   })
+
+  it('goes on waiting when the function for the connection fails or never answers for a while', async () => {
+    const fails = [() => Promise.reject(new Error('the vault is sealed')), () => new Promise<never>(() => {})]
+    let broken = false
+    const locker = createLocker({
+      connection: () => (broken ? fails.shift() : undefined)?.() ?? { connectionString: database.url },
+      applicationName: 'vault',
+      detectMs: 500,
+    })
+    const holder = createLocker()
+    const held = await holder.acquire('vault')
+    const waiter = locker.acquire('vault')
+    waiter.catch(() => {})
+    await eventually(async () => (await holder.status('vault')).waiters === 1)
+    broken = true
+    await pool.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vault'`)
+    await eventually(() => fails.length === 0)
+    await held.release()
+    await (await waiter).release()
+  })
 })
 
 describe('coalescing', () => {

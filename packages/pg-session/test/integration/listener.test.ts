@@ -267,9 +267,9 @@ describe('closing', () => {
 
   it('asks again when the function for the connection never answers', async () => {
     let asked = 0
-    const connection = (): Promise<string> => {
+    const connection = (): Promise<{ connectionString: string }> => {
       asked += 1
-      return asked === 1 ? new Promise(() => {}) : Promise.resolve(database.url)
+      return asked === 1 ? new Promise(() => {}) : Promise.resolve({ connectionString: database.url })
     }
     const { listener } = listen({ source: connectionSource({ connection }, 'test'), detectMs: 500 })
     await listener.listen('orders')

@@ -279,6 +279,22 @@ describe('connecting', () => {
     await expect(open({ url: proxy.url(database.url), detectMs: 300 })).rejects.toMatchObject({ code: 'CONNECTION' })
   })
 
+  it('fails as at an unreachable server when the function for the connection throws, or never answers', async () => {
+    const sealed = new Error('the vault is sealed')
+    const ways = [() => Promise.reject(sealed), () => new Promise<never>(() => {})]
+    const [thrown, late] = await Promise.all(
+      ways.map((connection) =>
+        open({ source: connectionSource({ connection }, 'test'), detectMs: 300 }).catch((error: unknown) => error),
+      ),
+    )
+    expect(thrown).toMatchObject({ code: 'CONNECTION', retryable: true, cause: sealed })
+    expect(late).toMatchObject({
+      code: 'CONNECTION',
+      retryable: true,
+      message: expect.stringContaining('within 300 ms'),
+    })
+  })
+
   it('says what is wrong, and never a password', async () => {
     const wrongPassword = new URL(database.url)
     wrongPassword.username = 'nobody_of_this_name'
