@@ -10,6 +10,8 @@ export interface Mutant {
   readonly foundBy: string
   /** What its failure must say, where the case checks several things. */
   readonly says?: RegExp
+  /** It shows at moments of a schedule alone, which a pause of the machine may cover: one of several runs has to find it. */
+  readonly showsAtMoments?: boolean
   readonly break?: (sound: MemoryLocker) => Partial<Locker>
   readonly breakHooks?: (sound: Required<ConformanceHooks>) => Partial<ConformanceHooks>
 }
@@ -103,6 +105,7 @@ export const mutants: readonly Mutant[] = [
   {
     fault: 'lets two in, one time in thirty',
     foundBy: 'holds of random schedules never overlap, and tokens follow the order of grants',
+    showsAtMoments: true,
     break(sound) {
       let contended = 0
       return {
@@ -119,6 +122,7 @@ export const mutants: readonly Mutant[] = [
     fault: 'lets the next one in a little before the ttl is over',
     foundBy: 'holds whose ttl runs out end before the next one begins',
     says: /began while/,
+    showsAtMoments: true,
     break: (sound) =>
       altering(sound, (_, { ttlMs = Number.POSITIVE_INFINITY }) => {
         const endsAt = performance.now() + ttlMs + 30
@@ -219,6 +223,7 @@ export const mutants: readonly Mutant[] = [
   {
     fault: 'strands the key when an abort meets the hand-off',
     foundBy: 'an abort that races with the hand-off gives the lock or the reason, and never strands the key',
+    showsAtMoments: true,
     break: (sound) => ({
       async acquire(key, options = {}) {
         const { signal, ...rest } = options
@@ -273,6 +278,7 @@ export const mutants: readonly Mutant[] = [
     fault: 'cuts off the fraction of a millisecond at which its leases end',
     foundBy: 'whoever tries without a pause at the end of a lease never meets a holder who believes in it',
     says: /two holders/,
+    showsAtMoments: true,
     break: (sound) =>
       altering(sound, (_, { ttlMs = Number.POSITIVE_INFINITY }) => {
         const endsAt = performance.now() + ttlMs + 0.9

@@ -33,10 +33,20 @@ soundCases.delete('a renewed lock outlives its ttl, for others too')
 
 describe('the conformance suite', () => {
   it.concurrent.each(mutants)('finds a locker that $fault', async (mutant) => {
-    const run = casesOf(mutant).get(mutant.foundBy)
-    expect(run, `there is no case "${mutant.foundBy}"`).toBeDefined()
-    const failed = expect(run?.()).rejects
-    await (mutant.says === undefined ? failed.toThrow() : failed.toThrow(mutant.says))
+    const failureOf = async (): Promise<unknown> => {
+      const run = casesOf(mutant).get(mutant.foundBy)
+      expect(run, `there is no case "${mutant.foundBy}"`).toBeDefined()
+      return run?.().then(
+        () => null,
+        (error: unknown) => error,
+      )
+    }
+    let failure = await failureOf()
+    for (let more = mutant.showsAtMoments === true ? 20 : 0; failure === null && more > 0; more -= 1) {
+      failure = await failureOf()
+    }
+    expect(failure).toBeInstanceOf(Error)
+    if (mutant.says !== undefined) expect(String(failure)).toMatch(mutant.says)
   })
 
   it.concurrent.each([...soundCases])('finds no fault in a sound one: %s', async (name) => {
