@@ -10,6 +10,12 @@ export interface Announcer {
   submit(step: Step, id: string): Promise<Outcome | null>
 }
 
+/** An announcement that was sent, and whether the server has said that it stands. */
+interface Announcement {
+  readonly session: Announcer
+  stands: boolean
+}
+
 /**
  * Shows other processes that somebody waits here behind a lock of this very process, which the server would not know
  * otherwise: `status().waiters` counts it. One announcement for each line, however long; it wakes nobody.
@@ -19,7 +25,7 @@ export class LineNotice {
   readonly #isWaiting: (id: string) => boolean
   readonly #budget: SharedMemoryBudget
   readonly #pending = new Set<string>()
-  readonly #announced = new Map<string, Announcer>()
+  readonly #announced = new Map<string, Announcement>()
   #timer: NodeJS.Timeout | undefined
 
   constructor(session: () => Announcer | null, isWaiting: (id: string) => boolean, budget: SharedMemoryBudget) {
@@ -38,16 +44,16 @@ export class LineNotice {
   /** Nobody stands in line for the id any more. */
   end(id: string): void {
     this.#pending.delete(id)
-    const session = this.#announced.get(id)
-    if (session === undefined) return
+    const announcement = this.#announced.get(id)
+    if (announcement === undefined) return
     this.#announced.delete(id)
     this.#budget.give()
-    session.submit(step.withdraw, id).catch(() => {})
+    if (announcement.stands) this.#withdraw(announcement, id)
   }
 
   sessionLost(session: Announcer): void {
-    for (const [id, of] of this.#announced) {
-      if (of !== session) continue
+    for (const [id, announcement] of this.#announced) {
+      if (announcement.session !== session) continue
       this.#announced.delete(id)
       this.#budget.give()
       if (this.#isWaiting(id)) this.begin(id)
@@ -73,16 +79,30 @@ export class LineNotice {
   }
 
   #announceIn(session: Announcer, id: string): void {
-    this.#announced.set(id, session)
+    const announcement: Announcement = { session, stands: false }
+    this.#announced.set(id, announcement)
     session.submit(step.announce, id).then(
       (outcome) => {
-        // A releaser's probe was in the way. If the line ended meanwhile, the withdrawal found nothing to withdraw.
-        if (outcome !== null || this.#announced.get(id) !== session) return
-        this.#announced.delete(id)
-        this.#budget.give()
-        this.begin(id)
+        const isOver = this.#announced.get(id) !== announcement
+        if (outcome !== null) {
+          announcement.stands = true
+          if (isOver) this.#withdraw(announcement, id)
+        } else if (!isOver) {
+          // A releaser's probe was in the way.
+          this.#announced.delete(id)
+          this.#budget.give()
+          this.begin(id)
+        }
       },
       () => {},
     )
+  }
+
+  /**
+   * Only what stands: interest is counted in a session, and one more withdrawal would take that of somebody who waits there
+   * for other processes. No releaser would wake him.
+   */
+  #withdraw({ session }: Announcement, id: string): void {
+    session.submit(step.withdraw, id).catch(() => {})
   }
 }

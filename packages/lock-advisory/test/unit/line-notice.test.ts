@@ -84,6 +84,32 @@ describe('LineNotice', () => {
     expect(budget.used).toBe(1)
   })
 
+  it.each([
+    { made: false, withdrawals: 0, why: 'what met a probe has nothing to withdraw' },
+    { made: true, withdrawals: 1, why: 'nothing stays announced' },
+  ])('of a line that ends before the answer withdraws what was announced and no more: $why', async (of) => {
+    const answer = Promise.withResolvers<Outcome | null>()
+    const submitted: Step[] = []
+    const slow: Announcer = {
+      submit: (kind) => {
+        submitted.push(kind)
+        return answer.promise
+      },
+    }
+    notice = new LineNotice(
+      () => slow,
+      (id) => waiting.has(id),
+      budget,
+    )
+    begin('1')
+    await vi.advanceTimersByTimeAsync(100)
+    end('1')
+    answer.resolve(of.made ? outcome : null)
+    await vi.advanceTimersByTimeAsync(100)
+    expect(submitted).toEqual([step.announce, ...Array(of.withdrawals).fill(step.withdraw)])
+    expect(budget.used).toBe(0)
+  })
+
   it('announces again in a new session, and never over the budget', async () => {
     for (const id of ['1', '2', '3']) begin(id)
     await vi.advanceTimersByTimeAsync(100)
