@@ -32,8 +32,8 @@ const holder = (key: string, ttlMs: number): Promise<TestProcess<z.infer<typeof 
   })
 
 it('a holder that is stopped beyond its lease knows of the loss at once, and its guarded write is refused', async () => {
-  await using stopped = await holder('stopped', 600)
-  await stopped.message(({ said }) => said === 'held', 20_000)
+  await using stopped = await holder('stopped', 1_500)
+  await stopped.message(({ said }) => said === 'held')
   stopped.send({ write: 'before' })
   expect(await stopped.message(({ said }) => said === 'wrote')).toMatchObject({ held: true, code: 'none' })
   stopped.pause()
@@ -57,14 +57,14 @@ it('a holder that is stopped beyond its lease knows of the loss at once, and its
 })
 
 it('a holder that is killed is followed when its lease is over, and a waiter that is killed is passed over', async () => {
-  await using first = await holder('killed', 1_000)
-  await first.message(({ said }) => said === 'held', 20_000)
-  await using dead = await holder('killed', 1_000)
-  await dead.message(({ said }) => said === 'ready', 20_000)
+  await using first = await holder('killed', 2_000)
+  await first.message(({ said }) => said === 'held')
+  await using dead = await holder('killed', 2_000)
+  await dead.message(({ said }) => said === 'ready')
   await using locker = createTableLocker({ connectionString: database.url, pollMs: 100 })
-  await expect.poll(async () => (await locker.status('killed')).waiters, { timeout: 10_000 }).toBe(1)
+  await expect.poll(async () => (await locker.status('killed')).waiters).toBe(1)
   const waiting = locker.acquire('killed')
-  await expect.poll(async () => (await locker.status('killed')).waiters, { timeout: 10_000 }).toBe(2)
+  await expect.poll(async () => (await locker.status('killed')).waiters).toBe(2)
   await dead.kill()
   await first.kill()
   const lock = await waiting
