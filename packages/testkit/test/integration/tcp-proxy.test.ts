@@ -92,8 +92,10 @@ describe('tcpProxy', () => {
     proxy.blackHole(direction)
     const inserted = client.query('INSERT INTO held VALUES ($1)', [direction])
     expect(await outcome(inserted, 300)).toBe('silence')
-    const arrived = await database.pool().query('SELECT 1 FROM held WHERE direction = $1', [direction])
-    expect(arrived.rowCount).toBe(direction === 'to-server' ? 0 : 1)
+    const arrived = async (): Promise<number | null> =>
+      (await database.pool().query('SELECT 1 FROM held WHERE direction = $1', [direction])).rowCount
+    if (direction === 'to-server') expect(await arrived()).toBe(0)
+    else await expect.poll(arrived).toBe(1)
     proxy.heal()
     await inserted
   })
