@@ -150,7 +150,7 @@ const runSnippets = (project: string, snippets: ReturnType<typeof snippetsOf>): 
       cwd: project,
       encoding: 'utf8',
       env,
-      timeout: 30_000,
+      timeout: 120_000,
     })
     expect(stderr).toBe('')
     expect(status).toBe(0)

@@ -81,7 +81,7 @@ describe('the recipes of docs/choosing-a-lock.md', () => {
         expect(recipe.output()).toContain(evidence)
         return true
       },
-      { deadlineMs: 15_000, everyMs: 100, what: evidence },
+      { deadlineMs: 60_000, everyMs: 100, what: evidence },
     )
     await client.end()
   })

@@ -99,7 +99,7 @@ export const clusterScenario: Scenario = {
       })
       replicas.push(resources.use(replica))
     }
-    for (const replica of replicas) await replica.process.message(({ type }) => type === 'ready', 20_000)
+    for (const replica of replicas) await replica.process.message(({ type }) => type === 'ready')
 
     const faults = [...replicaFaults, 'restart-fast', 'restart-immediate'] as const
     const plan = planFaults({

@@ -78,7 +78,7 @@ export const feedScenario: Scenario = {
         }),
       )
     const inputs = await Promise.all(['i0', 'i1', 'i2'].map((name) => replica(name, 'input')))
-    for (const input of inputs) await input.process.message(({ type }) => type === 'ready', 30_000)
+    for (const input of inputs) await input.process.message(({ type }) => type === 'ready')
     const writers = await Promise.all(['w0', 'w1', 'w2'].map((name) => replica(name, 'writer')))
     const replicas = [...inputs, ...writers]
 

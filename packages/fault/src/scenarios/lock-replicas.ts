@@ -91,7 +91,7 @@ export class LockReplicas implements AsyncDisposable {
         onMessage: (processName, message) => started.#hear(processName, message),
       })
     started.#replicas = await Promise.all(['r0', 'r1', 'r2', 'r3'].map(start))
-    for (const { process } of started.#replicas) await process.message(({ type }) => type === 'ready', 20_000)
+    for (const { process } of started.#replicas) await process.message(({ type }) => type === 'ready')
     return started
   }
 

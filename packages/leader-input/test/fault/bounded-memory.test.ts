@@ -30,12 +30,12 @@ it(
         if (!replica.isRunning) throw new Hopeless(`the process has ended: ${replica.output()}`)
         return (await pool.query('SELECT count(*)::int AS n FROM effects')).rows[0].n === rows
       },
-      { deadlineMs: long ? 1_500_000 : 120_000, everyMs: 200, what: 'every row to be handled' },
+      { deadlineMs: long ? 1_500_000 : 300_000, everyMs: 200, what: 'every row to be handled' },
     )
     const { rowCount } = await pool.query(
       'SELECT FROM (SELECT item, lag(item) OVER (ORDER BY n) AS before FROM effects) e WHERE item <> before + 1',
     )
     expect(rowCount).toBe(0)
   },
-  long ? 1_800_000 : 180_000,
+  long ? 1_800_000 : 600_000,
 )

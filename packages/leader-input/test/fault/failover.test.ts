@@ -67,4 +67,4 @@ it('goes on after the promotion of a standby that missed the last commits: what 
   for (const event of again ?? []) expect(event.after).toEqual(known.get(event.idempotencyKey)?.after)
   expect(customers(after.events)).not.toContain('on the old one only')
   await promoted.disconnect()
-}, 180_000)
+}, 600_000)

@@ -90,7 +90,10 @@ it('writes effects in the transaction of the cursor, by Kysely and by plain SQL'
     { signal: stop.signal },
   )
   await pool.query(`INSERT INTO orders (customer, cents) SELECT 'c', n FROM generate_series(1, 2000) n`)
-  await eventually(async () => (await pool.query('SELECT count(*)::int AS n FROM effects')).rows[0].n === 2000)
+  // Two thousand statements, one after the other.
+  await eventually(async () => (await pool.query('SELECT count(*)::int AS n FROM effects')).rows[0].n === 2000, {
+    deadlineMs: 120_000,
+  })
   expect(input.health()).toMatchObject({ status: 'leading', epoch: 1n, lastError: null, drift: [] })
   expect(await input.lag()).toMatchObject({ events: 0, oldestMs: 0, parkedKeys: 0, gap: null, drift: [] })
   stop.abort()

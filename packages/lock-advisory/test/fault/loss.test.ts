@@ -174,7 +174,7 @@ describe('a holder that stands still', () => {
       messages,
       args: [database.url, 'stopped', String(detectMs)],
     })
-    await child.message(({ kind }) => kind === 'held', 20_000)
+    await child.message(({ kind }) => kind === 'held')
     child.pause()
     // A busy machine stops it late; who runs sends a heartbeat each third of detectMs.
     const hasStoodStill = `SELECT clock_timestamp() - state_change > $1 * interval '1 millisecond' AS yes
@@ -186,7 +186,7 @@ describe('a holder that stands still', () => {
     await terminateBackend(pool, { applicationName: 'holder of stopped' })
     const next = await successor.acquire('stopped', { waitTimeoutMs: 20_000 })
     child.resume()
-    expect(await child.message(({ kind }) => kind === 'woke', 20_000)).toMatchObject({ held: false, aborted: true })
+    expect(await child.message(({ kind }) => kind === 'woke')).toMatchObject({ held: false, aborted: true })
     expect(await child.message(({ kind }) => kind === 'lost')).toMatchObject({ reason: 'deadline' })
     expect(next.isHeld()).toBe(true)
     await next.release()
@@ -228,7 +228,7 @@ describe('waiters', () => {
       messages,
       args: [database.url, 'killed', '5000'],
     })
-    await child.message(({ kind }) => kind === 'held', 20_000)
+    await child.message(({ kind }) => kind === 'held')
     for (const wait of ['notify', 'server'] as const)
       expect(await createLocker({ wait }).tryAcquire('killed')).toBe(null)
     const next = createLocker({ pollMs: 900 }).acquire('killed')

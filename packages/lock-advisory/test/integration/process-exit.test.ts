@@ -15,12 +15,12 @@ it.each(['notify', 'server'] as const)(
       messages: z.object({ kind: z.string() }),
       args: [database.url, wait, 'taken'],
     })
-    await child.message(({ kind }) => kind === 'waiting', 20_000)
+    await child.message(({ kind }) => kind === 'waiting')
     // Long enough for a connection that nobody uses to come to rest.
     await new Promise((resolve) => setTimeout(resolve, 300))
     expect(child.isRunning).toBe(true)
     await holder.release()
-    await child.message(({ kind }) => kind === 'held', 20_000)
+    await child.message(({ kind }) => kind === 'held')
     // Idle connections are kept for ten minutes: it is not them that the process waits for.
     expect(await child.exited).toMatchObject({ code: 0 })
     expect(child.messages.map(({ kind }) => kind)).toEqual(['waiting', 'held', 'left'])

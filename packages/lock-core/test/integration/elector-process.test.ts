@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 /** What a process says until it ends by itself. */
 async function lifeOf(fixture: string, ...args: string[]): Promise<string[]> {
   const file = fileURLToPath(new URL(`fixtures/${fixture}`, import.meta.url))
-  const { stdout } = await promisify(execFile)(process.execPath, [file, ...args], { timeout: 45_000 })
+  const { stdout } = await promisify(execFile)(process.execPath, [file, ...args], { timeout: 120_000 })
   return stdout.trim().split('\n')
 }
 

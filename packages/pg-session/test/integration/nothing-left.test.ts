@@ -42,7 +42,7 @@ it('nothing stays on the caller’s signal, whatever came of the call', async ()
 
 it('a pool of our own that nobody closes does not keep the process alive', async () => {
   const fixture = fileURLToPath(new URL('../fixtures/forgotten-runner.ts', import.meta.url))
-  const { stdout } = await promisify(execFile)(process.execPath, [fixture, database.url], { timeout: 30_000 })
+  const { stdout } = await promisify(execFile)(process.execPath, [fixture, database.url], { timeout: 120_000 })
   const [answer, lingeredMs] = JSON.parse(stdout)
   expect(answer).toBe(42)
   // An idle client that held the process would do so for ten seconds.

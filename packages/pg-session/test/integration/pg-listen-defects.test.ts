@@ -212,7 +212,7 @@ describe('pg-listen', () => {
   it('lets a throwing handler into the driver, and notify() never settles; ours breaks nothing', async () => {
     const fixture = fileURLToPath(new URL('../fixtures/bare-throwing-handler.ts', import.meta.url))
     // In a process of its own: what escapes ends one.
-    const bare = promisify(execFile)(process.execPath, [fixture, database.url], { timeout: 40_000 })
+    const bare = promisify(execFile)(process.execPath, [fixture, database.url], { timeout: 120_000 })
     let session: ListenerSession | null = null
     const thrown: string[] = []
     const { listener, logged } = listen({

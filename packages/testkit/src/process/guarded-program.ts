@@ -81,7 +81,7 @@ export const startProgram = async ({ program, files, args }: ProgramOptions): Pr
       if (ended !== null) throw new Hopeless(`${program} ended (${ended}); it printed:\n${log()}`)
       return pid > 0 && (await accepts(port))
     },
-    { deadlineMs: 10_000, what: `${program} to accept connections` },
+    { deadlineMs: 60_000, what: `${program} to accept connections` },
   ).catch((error: unknown) => {
     guard.kill('SIGTERM')
     throw error

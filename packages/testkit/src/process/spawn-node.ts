@@ -112,7 +112,7 @@ export const spawnNode = async <M>(file: URL, options: SpawnNodeOptions<M>): Pro
     if (isRunning()) child.kill(signal)
     return exited
   }
-  const message = async (fits: (message: M) => boolean, deadlineMs = 10_000): Promise<M> => {
+  const message = async (fits: (message: M) => boolean, deadlineMs = 60_000): Promise<M> => {
     const { found } = await eventually(
       () => {
         if (broken !== null) throw new Hopeless(`process ${pid} told something unexpected`, { cause: broken })

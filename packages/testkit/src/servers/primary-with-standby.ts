@@ -49,7 +49,7 @@ export const primaryWithStandby = async (options: PrimaryWithStandbyOptions = {}
       await value(primary.url, `SELECT pg_logical_emit_message(true, 'testkit', 'caught up?')`)
       const written = await value(primary.url, 'SELECT pg_current_wal_lsn()::text')
       await eventually(() => value(standby.url, 'SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn', [written]), {
-        deadlineMs: 20_000,
+        deadlineMs: 60_000,
         what: 'the standby to catch up',
       })
     },

@@ -31,7 +31,7 @@ it.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
   'after %s to a parent neither its servers nor their files are there five seconds later',
   async (signal) => {
     await using parent = await spawnNode(new URL('../fixtures/owner-of-servers.ts', import.meta.url), { messages })
-    const { directory, ports } = await parent.message(() => true, 30_000)
+    const { directory, ports } = await parent.message(() => true)
     expect(existsSync(directory)).toBe(true)
     await parent.kill(signal)
     await eventually(
@@ -50,14 +50,14 @@ it.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
 it('removes what a keeper left that was killed together with its parent', async () => {
   const file = new URL('../fixtures/owner-of-servers.ts', import.meta.url)
   await using parent = await spawnNode(file, { messages })
-  const { directory } = await parent.message(() => true, 30_000)
+  const { directory } = await parent.message(() => true)
   const keeper = Number(readFileSync(`${directory}/keeper.pid`, 'utf8'))
   process.kill(keeper, 'SIGKILL')
   await parent.kill()
   if (process.platform === 'linux') await eventually(() => serverProcesses(directory).length === 0)
   // The next start sweeps.
   await using next = await spawnNode(file, { messages })
-  await next.message(() => true, 30_000)
+  await next.message(() => true)
   expect(existsSync(directory)).toBe(false)
   expect(directory.startsWith(tmpdir())).toBe(true)
 })
