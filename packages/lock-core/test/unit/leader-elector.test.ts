@@ -33,7 +33,7 @@ function candidate(
 }
 
 const until = (condition: () => boolean): Promise<void> =>
-  vi.waitFor(() => expect(condition()).toBe(true), { interval: 1 })
+  vi.waitFor(() => expect(condition()).toBe(true), { interval: 1, timeout: 30_000 })
 
 /** A locker whose acquire fails until it is told otherwise. */
 function unreachable(locker: MemoryLocker): { locker: Locker; reachable: { now: boolean } } {

@@ -100,7 +100,7 @@ describe('acquireMany', () => {
     await using taken = await locker.acquire('3')
     const acquire = vi.spyOn(locker, 'acquire')
     const set = acquireMany(locker, ['1', '3', '2'])
-    await vi.waitFor(() => expect(acquire).toHaveBeenCalledTimes(1))
+    await expect.poll(() => acquire.mock.calls.length).toBe(1)
     await taken.release()
     expect((await set).locks.map((lock) => lock.key)).toEqual(['1', '3', '2'])
     expect(acquire.mock.calls.map(([key]) => key)).toEqual(['3', '2', '1'])
@@ -111,7 +111,7 @@ describe('acquireMany', () => {
     await using _taken = await locker.acquire('b')
     const set = acquireMany(locker, ['a', 'b'])
     const failed = expect(set).rejects.toMatchObject({ code: 'LOCK_LOST', key: 'a' })
-    await vi.waitFor(async () => expect((await locker.status('b')).waiters).toBe(1))
+    await expect.poll(async () => (await locker.status('b')).waiters).toBe(1)
     await locker.forceRelease('a')
     await failed
     expect((await locker.status('a')).isAcquired).toBe(false)
@@ -175,7 +175,7 @@ describe('createSemaphore', () => {
     const controller = new AbortController()
     const reason = new Error('enough')
     const waits = [semaphore.acquire({ signal: controller.signal }), semaphore.acquire({ signal: controller.signal })]
-    await vi.waitFor(async () => expect((await locker.status('a/line')).waiters).toBe(1))
+    await expect.poll(async () => (await locker.status('a/line')).waiters).toBe(1)
     controller.abort(reason)
     for (const wait of waits) await expect(wait).rejects.toBe(reason)
     for (const permit of permits) await permit.release()

@@ -50,7 +50,7 @@ describe('a pool that others have exhausted', () => {
     const lock = await locker.acquire('held', { ttlMs: 600 })
     const taken = [await pool.connect(), await pool.connect()]
     const failed = locker.tryAcquire('other')
-    await vi.waitFor(() => expect(lock.signal.aborted).toBe(true), { timeout: 5_000 })
+    await expect.poll(() => lock.signal.aborted).toBe(true)
     expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: 'deadline' })
     await expect(failed).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
     for (const client of taken) client.release()
