@@ -83,7 +83,7 @@ export class LockHandle<Grant = unknown> implements Lock {
   readonly #family: LockFamily<Grant>
   readonly #acquiredAtMs: number
   readonly #startedAt: number
-  readonly #minHoldMs: number
+  readonly #keptUntil: number
   readonly #holdEndsAt: number
   #ttlMs: number
   #leaseEndsAt: number
@@ -102,10 +102,11 @@ export class LockHandle<Grant = unknown> implements Lock {
     this.#family = family
     this.#acquiredAtMs = granted.acquiredAtMs
     this.#startedAt = granted.startedAt
-    this.#minHoldMs = granted.minHoldMs ?? 0
     this.#holdEndsAt = granted.startedAt + (granted.maxHoldMs ?? Number.POSITIVE_INFINITY)
     this.#ttlMs = granted.ttlMs
     this.#leaseEndsAt = granted.startedAt + (granted.leaseMs ?? granted.ttlMs)
+    // The other way round than a deadline: from an instant that is not before the grant, or the key would be free too soon.
+    this.#keptUntil = granted.minHoldMs ? this.#now() + granted.minHoldMs : Number.NEGATIVE_INFINITY
     if (family.enforceTtl === true || this.#holdEndsAt !== Number.POSITIVE_INFINITY) this.#watch()
   }
 
@@ -164,7 +165,7 @@ export class LockHandle<Grant = unknown> implements Lock {
     if (this.#state.kind !== 'held') return Promise.reject(this.#notHeld('release'))
     const now = this.#now()
     const holdMs = now - this.#startedAt
-    const keepMs = Math.max(0, this.#minHoldMs - holdMs)
+    const keepMs = Math.max(0, this.#keptUntil - now)
     this.#stopWatching()
     // From here on it is not held any more, whatever becomes of the request: what it protects must have ended before.
     this.#state = released

@@ -310,6 +310,13 @@ describe('LockHandle', () => {
     expect(late.hooks.release).toHaveBeenCalledWith(late.lock, 0)
   })
 
+  it('counts minHoldMs from when the grant was here, and not from a request that waited for a connection', async () => {
+    const { lock, clock, hooks } = setUp({ startedAt: -700, minHoldMs: 800, ttlMs: 10_000 })
+    clock.block(300)
+    await lock.release()
+    expect(hooks.release).toHaveBeenCalledWith(lock, 500)
+  })
+
   it('the holder hears of the loss before the store may give the key away', () => {
     const order: string[] = []
     const { lock, hooks } = setUp()
