@@ -189,13 +189,16 @@ END $$;
 
 -- Frees keys whose owner and token match and for which nobody waits; the others are left to the hand-off. Answers with the
 -- positions of those that it freed, as the text of an array.
-CREATE FUNCTION :"schema".lock_release(keys text[], owners text[], tokens bigint[])
+-- It commits as the last argument says, off for without waiting for the disk: what a crash undoes of it is a lease, which
+-- ends by itself. Whoever was granted the key after it waited for the disk, and with that for this release.
+CREATE FUNCTION :"schema".lock_release(keys text[], owners text[], tokens bigint[], synchronous_commit text)
 RETURNS TABLE (released text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
+  PERFORM set_config('synchronous_commit', $4, true);
   RETURN QUERY
   WITH freed AS (
     UPDATE locks AS l SET

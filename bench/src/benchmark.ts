@@ -13,7 +13,10 @@ export interface OpenContender {
   close(): Promise<void>
 }
 
-/** What must hold: a figure of `of` (divided by the same figure of `against`, in the same round) within a bound. */
+/**
+ * What must hold: a figure of `of` (divided by the same figure of `against`, in the same round) within a bound. Without a bound
+ * it is a comparison: shown beside the targets, and never missed.
+ */
 export interface Target {
   readonly of: string
   readonly figure: string

@@ -22,7 +22,8 @@ const section = (name: string, rows: readonly SavedRow[]): string => {
     targets.map((target, index) => {
       const { what, bound } = describeTarget(target)
       const head = index === 0 ? `${id} | ${cell(work)}` : ' | '
-      return `| ${head} | ${cell(what)} | ${bound} | ${range(target)} | ${target.met ? 'yes' : '**no**'} | ${measured.commit} |`
+      const met = bound === null ? '–' : target.met ? 'yes' : '**no**'
+      return `| ${head} | ${cell(what)} | ${bound ?? '–'} | ${range(target)} | ${met} | ${measured.commit} |`
     }),
   )
   const table = ['| id | work | figure | target | measured | met | commit |', '|---|---|---|---|---|---|---|', ...lines]
@@ -51,7 +52,7 @@ export const saveRow = (name: string, row: RowResult, measured: Readonly<Record<
       '# What was measured',
       '',
       'Written by `pnpm bench --save`: the median over interleaved rounds, with the lowest and the highest (the same twice: one round). Where a figure',
-      'is a ratio, it is taken within each round. The targets are those of [the design](../../docs/design/performance.md).',
+      'is a ratio, it is taken within each round; one without a target is shown for comparison. The targets are those of [the design](../../docs/design/performance.md).',
       '',
       facts(all.flatMap(([, each]) => each)),
       '',

@@ -6,7 +6,16 @@ import { bareNotify, handOffs } from './hand-off/lines.ts'
 import { notOnRegistry } from './peers/not-on-registry.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
-import { bareLease, bareRead, handWrittenLease, ourContendedTry, ourLease, pooledRead } from './peers/table-peers.ts'
+import {
+  bareLease,
+  bareLeaseUnflushed,
+  bareRead,
+  handWrittenLease,
+  handWrittenLeaseUnflushed,
+  ourContendedTry,
+  ourLease,
+  pooledRead,
+} from './peers/table-peers.ts'
 
 const rows: readonly Row[] = [
   {
@@ -15,18 +24,24 @@ const rows: readonly Row[] = [
     floor: 'a durable upsert and a durable update, named statements on one connection',
     contenders: {
       floor: oneCaller(bareLease, 500),
+      'floor, release not flushed': oneCaller(bareLeaseUnflushed, 500),
       'floor through a pool': oneCaller(handWrittenLease, 500),
       ours: oneCaller(ourLease, 500),
       redlock: oneCaller(redlock, 500),
     },
-    targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.2 }],
+    targets: [
+      { of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.2 },
+      // Ours answers a release before it is on disk, and the floor does not: this is like against like.
+      { of: 'ours', against: 'floor, release not flushed', figure: 'p50Us' },
+    ],
   },
   {
     id: 'L2',
-    work: '1,000 callers at once, distinct keys, durable',
+    work: '1,000 callers at once, distinct keys, durable grants',
     floor: 'the same two statements for each lock, through a pool of 10',
     contenders: {
       'hand-written upsert': manyCallers(handWrittenLease, 1_000, 1),
+      'hand-written, release not flushed': manyCallers(handWrittenLeaseUnflushed, 1_000, 1),
       ours: manyCallers(ourLease, 1_000, 5),
       redlock: manyCallers(redlock, 1_000, 5),
       'npm syncguard': notOnRegistry('syncguard'),
@@ -34,6 +49,7 @@ const rows: readonly Row[] = [
     targets: [
       { of: 'ours', against: 'hand-written upsert', figure: 'perSecond', atLeast: 9 },
       { of: 'ours', against: 'redlock', figure: 'perSecond', atLeast: 1.8 },
+      { of: 'ours', against: 'hand-written, release not flushed', figure: 'perSecond' },
     ],
   },
   {

@@ -18,35 +18,53 @@ const release = {
   name: 'bench_release',
   text: 'UPDATE bench_locks SET owner = NULL WHERE key = $1 AND owner = $2',
 }
+/** Answered before it is on disk, as our plain release is. */
+const unflushedRelease = {
+  name: 'bench_unflushed_release',
+  text: `UPDATE bench_locks SET owner = NULL
+         WHERE key = $1 AND owner = $2 AND set_config('synchronous_commit', 'off', true) = 'off'`,
+}
+
+const onOneConnection =
+  (end: typeof release): OpenPairMaker =>
+  async ({ url }) => {
+    const client = new Client({ connectionString: url })
+    await client.connect()
+    await client.query(table)
+    return {
+      async pair(key) {
+        const owner = randomUUID()
+        await client.query({ ...grant, values: [key, owner] })
+        await client.query({ ...end, values: [key, owner] })
+      },
+      close: () => client.end(),
+    }
+  }
+
+const throughPool =
+  (end: typeof release): OpenPairMaker =>
+  async ({ url }) => {
+    const pool = new Pool({ connectionString: url, max: 10 })
+    await pool.query(table)
+    return {
+      async pair(key) {
+        const owner = randomUUID()
+        await pool.query({ ...grant, values: [key, owner] })
+        await pool.query({ ...end, values: [key, owner] })
+      },
+      close: () => pool.end(),
+    }
+  }
 
 /** The floor: an upsert and an update, durable, named, on one connection. */
-export const bareLease: OpenPairMaker = async ({ url }) => {
-  const client = new Client({ connectionString: url })
-  await client.connect()
-  await client.query(table)
-  return {
-    async pair(key) {
-      const owner = randomUUID()
-      await client.query({ ...grant, values: [key, owner] })
-      await client.query({ ...release, values: [key, owner] })
-    },
-    close: () => client.end(),
-  }
-}
+export const bareLease: OpenPairMaker = onOneConnection(release)
+/** The same with a release that does not wait for the disk: both sides then pay for one flush. */
+export const bareLeaseUnflushed: OpenPairMaker = onOneConnection(unflushedRelease)
 
 /** What a team writes by hand: the same two statements for each lock, through a pool of 10. */
-export const handWrittenLease: OpenPairMaker = async ({ url }) => {
-  const pool = new Pool({ connectionString: url, max: 10 })
-  await pool.query(table)
-  return {
-    async pair(key) {
-      const owner = randomUUID()
-      await pool.query({ ...grant, values: [key, owner] })
-      await pool.query({ ...release, values: [key, owner] })
-    },
-    close: () => pool.end(),
-  }
-}
+export const handWrittenLease: OpenPairMaker = throughPool(release)
+/** The same by a team that knows that a release need not wait for the disk. */
+export const handWrittenLeaseUnflushed: OpenPairMaker = throughPool(unflushedRelease)
 
 /** `@x/lock-table` as a user calls it, on a pool of 10. */
 export const ourLease: OpenPairMaker = async ({ url }) => {

@@ -13,6 +13,7 @@ import {
 import {
   checkAcquireOptions,
   checkKey,
+  checkKeys,
   type ResolvedAcquireOptions,
   tracedAcquire,
   tracedAcquireMany,
@@ -99,8 +100,8 @@ export class LeaseLocker implements Locker {
   }
 
   async tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null> {
+    checkKeys(keys)
     const distinct = [...new Set(keys)]
-    for (const key of distinct) checkKey(key)
     const resolved = this.#check(options)
     if (distinct.length === 0) return []
     const { mode, signal } = resolved

@@ -119,15 +119,17 @@ export class Releasing {
   /** Frees those that are theirs to give and have no line. */
   async #releasePlainly(batch: readonly Giving[]): Promise<void> {
     const { releaseOne, releaseMany, release } = this.#store.statements
+    const { releaseCommit } = this.#store
     const limits = { bypassPolicy: true }
     const [alone] = batch
     if (alone !== undefined && batch.length === 1) {
       const { key, owner, token } = alone.lease
-      alone.released = (await this.#store.query(releaseOne, [key, owner, token], limits)).length > 0
+      alone.released = (await this.#store.query(releaseOne, [key, owner, token, releaseCommit], limits)).length > 0
       return
     }
     if (this.#store.hasFunctions) {
-      const [row] = await this.#store.query<readonly [positions: string | null]>(releaseMany, columnsOf(batch), limits)
+      const values = [...columnsOf(batch), releaseCommit]
+      const [row] = await this.#store.query<readonly [positions: string | null]>(releaseMany, values, limits)
       for (const position of plainElements(row?.[0])) {
         const giving = batch[Number(position) - 1]
         if (giving !== undefined) giving.released = true
@@ -136,7 +138,7 @@ export class Releasing {
     }
     // It takes each key once; a second grant of one key is left to the hand-off.
     const byKey = new Map(batch.map((giving) => [giving.lease.key, giving]))
-    const values = columnsOf([...byKey.values()])
+    const values = [...columnsOf([...byKey.values()]), releaseCommit]
     for (const [key, released] of await this.#store.query<readonly [string, string]>(release, values, limits)) {
       const giving = byKey.get(key)
       if (giving !== undefined) giving.released = released === '1'

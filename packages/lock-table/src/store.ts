@@ -12,6 +12,8 @@ interface Ground {
   readonly functions: boolean
   /** Longest ttl that the database knows of. */
   maxTtlMs: number
+  /** It has readers and writers that know nothing of leases. */
+  readonly adopted: boolean
 }
 
 /** Milliseconds for a statement whose answer nothing else limits. */
@@ -94,6 +96,14 @@ export class LockStore {
     return this.#known?.functions === false
   }
 
+  /**
+   * How a plain release commits. What a crash undoes of it ends with its lease, so it need not wait for the disk; but to the
+   * readers of an adopted table a row that is acquired stays so until somebody writes it.
+   */
+  get releaseCommit(): 'on' | 'off' {
+    return this.#known?.adopted === false ? 'off' : 'on'
+  }
+
   ready(): Promise<Ground> {
     this.#ground ??= this.#look().catch((error: unknown) => {
       this.#ground = null
@@ -115,8 +125,14 @@ export class LockStore {
     const { schema, table } = this.#options
     await checkLockTable(this.#runner, schema, table)
     const names = functionNames.map((name) => objectOf(table, name))
-    const [row] = await this.#runner.query(this.statements.ground, [schema, names], { timeoutMs: statementTimeoutMs })
-    const ground = { functions: Number(row?.[0]) >= names.length, maxTtlMs: Number(row?.[1] ?? 0) }
+    const [row] = await this.#runner.query(this.statements.ground, [schema, names, table], {
+      timeoutMs: statementTimeoutMs,
+    })
+    const ground = {
+      functions: Number(row?.[0]) >= names.length,
+      maxTtlMs: Number(row?.[1] ?? 0),
+      adopted: Number(row?.[2]) > 0,
+    }
     this.#known = ground
     return ground
   }

@@ -5,13 +5,19 @@ import { durable, leftMs, ms, named } from './sql.ts'
 export const timelineStatements = (n: TableNames): Record<'ground' | 'raiseTtl' | 'observe', Statement> => {
   const statement = named(n)
   return {
-    /** Whether the functions of the migration are there, and the longest ttl in use. `$1` names of the functions. */
+    /**
+     * Whether the functions of the migration are there, the longest ttl in use, and whether the table was adopted. `$1`
+     * schema, `$2` names of the functions, `$3` table.
+     */
     ground: statement(
       'ground',
       `SELECT (
   SELECT count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace s ON s.oid = p.pronamespace
   WHERE s.nspname = $1 AND p.proname = ANY ($2::text[])
-)::text, t.max_ttl_ms::text FROM ${n.timeline} t`,
+)::text, t.max_ttl_ms::text, (
+  SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+  WHERE s.nspname = $1 AND c.relname = $3 AND obj_description(c.oid, 'pg_class') LIKE '%adopted%'
+)::text FROM ${n.timeline} t`,
     ),
     /** Makes the longest ttl known before the first lease of that length is granted. */
     raiseTtl: statement(

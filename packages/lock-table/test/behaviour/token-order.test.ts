@@ -59,7 +59,7 @@ describe.each(Object.entries(ways))('%s', (name, grantTo) => {
     await blocked(b, a)
     await ours(b, 'b')
     const first = await tokenOf(b, name)
-    await b.query(release.text, [[name], ['b'], [String(first)]])
+    await b.query(release.text, [[name], ['b'], [String(first)], 'off'])
     await b.query('COMMIT')
     await later
     expect(await tokenOf(a, name)).toBeGreaterThan(first)

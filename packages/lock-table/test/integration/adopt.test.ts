@@ -106,6 +106,24 @@ describe.each(['locks', 'supervisor_locks'])('an adopted table named %s', (name)
     await next?.release()
   })
 
+  it('frees rows durably: to readers that know no end of a lease, one that came back would be taken for good', async () => {
+    await old.query(`
+      CREATE TABLE blacksmith_supervisor.commits (setting text);
+      CREATE FUNCTION blacksmith_supervisor.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO blacksmith_supervisor.commits VALUES (current_setting('synchronous_commit'));
+        RETURN NULL;
+      END $$;
+      CREATE CONSTRAINT TRIGGER note AFTER UPDATE OF is_acquired ON ${table} DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NOT NEW.is_acquired) EXECUTE FUNCTION blacksmith_supervisor.note();`)
+    const pool = database.pool({ options: '-c synchronous_commit=off' })
+    await using locker = createTableLocker({ pool, ...options })
+    const [alone, ...many] = await Promise.all(['a', 'b', 'c'].map((key) => locker.acquire(key)))
+    await alone?.release()
+    await Promise.all(many.map((lock) => lock.release()))
+    const { rows } = await old.query('SELECT setting FROM blacksmith_supervisor.commits')
+    expect(rows).toEqual([{ setting: 'on' }, { setting: 'on' }, { setting: 'on' }])
+  })
+
   it('shows readers of the six columns the truth', async () => {
     await using locker = createTableLocker({
       pool: database.pool(),

@@ -73,7 +73,7 @@ describe('statements', () => {
     await Promise.all(leases.map((lock) => lock.release()))
   })
 
-  it('are committed durably where it counts, whatever the setting of the role', async () => {
+  it('are committed durably where it counts and nowhere else, whatever the setting of the role', async () => {
     const admin = await database.client()
     await admin.query(`
       CREATE TABLE coordination.commits (what text, setting text);
@@ -84,6 +84,8 @@ describe('statements', () => {
       CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON coordination.locks DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION coordination.note();
       CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON coordination.lock_sessions DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION coordination.note();
+      CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON coordination.lock_shares DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION coordination.note();`)
     try {
       const noted = async (): Promise<readonly unknown[]> =>
@@ -101,8 +103,34 @@ describe('statements', () => {
       await lock.release()
       expect((await noted()).filter((row) => row !== null)).toContainEqual({ what: 'locks UPDATE', setting: 'on' })
       await (await waiting).release()
+
+      // The statements for keys that are free: one, and several.
+      await noted()
+      const alone = await locker.acquire('durable/alone')
+      expect(await noted()).toEqual([{ what: 'locks INSERT', setting: 'on' }])
+      const many = await Promise.all([locker.acquire('durable/a'), locker.acquire('durable/b')])
+      expect(await noted()).toEqual(Array(2).fill({ what: 'locks INSERT', setting: 'on' }))
+      // What a crash undoes of a plain release ends with its lease, so that need not wait for the disk.
+      await alone.release()
+      expect(await noted()).toEqual([{ what: 'locks UPDATE', setting: 'off' }])
+      await Promise.all(many.map((held) => held.release()))
+      expect(await noted()).toEqual(Array(2).fill({ what: 'locks UPDATE', setting: 'off' }))
+      // Two of a kind within the time that one is meant to be kept would be one too many.
+      for (const mode of ['exclusive', 'shared'] as const) {
+        const kept = await locker.acquire(`durable/${mode}`, { mode, minHoldMs: 60_000 })
+        await noted()
+        await kept.release()
+        expect(await noted()).toEqual([
+          { what: `${mode === 'shared' ? 'lock_shares' : 'locks'} UPDATE`, setting: 'on' },
+        ])
+      }
+      const forced = await locker.acquire('durable/forced')
+      await noted()
+      await locker.forceRelease(forced.key)
+      expect(await noted()).toEqual([{ what: 'locks UPDATE', setting: 'on' }])
     } finally {
-      await admin.query(`DROP TRIGGER note ON coordination.locks; DROP TRIGGER note ON coordination.lock_sessions`)
+      await admin.query(`DROP TRIGGER note ON coordination.locks; DROP TRIGGER note ON coordination.lock_sessions;
+        DROP TRIGGER note ON coordination.lock_shares; DROP TABLE coordination.commits`)
       await admin.end()
     }
   })
