@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { PortTakenError } from '../process/free-port.ts'
 import type { UnprivilegedUser } from '../process/unprivileged-user.ts'
 import { type ServerSettings, settingArguments } from './settings.ts'
 
@@ -20,8 +21,6 @@ export interface PostmasterOptions {
   /** Words put before the command, such as `setpriv --pdeathsig QUIT`. */
   readonly wrapper: readonly string[]
 }
-
-export class PortTakenError extends Error {}
 
 /** Line 8 of postmaster.pid says `ready` when connections are accepted; this is what `pg_ctl -w` waits for too. */
 const isReady = (dataDirectory: string, pid: number): boolean => {

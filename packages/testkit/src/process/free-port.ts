@@ -1,5 +1,8 @@
 import { createServer } from 'node:net'
 
+/** Somebody took the port between our look and the start of the program. */
+export class PortTakenError extends Error {}
+
 /**
  * A loopback port that nobody uses at this moment. Another process may take it before its caller does, so a caller
  * that cannot bind asks for another one.

@@ -1,11 +1,10 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { chownSync, readFileSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { eventually, Hopeless } from '../faults/eventually.ts'
-import { freePort } from './free-port.ts'
+import { freePort, PortTakenError } from './free-port.ts'
 import { type GuardRequest, guardReply } from './guard-protocol.ts'
 import { makeTemporaryDirectory, ownDirectory } from './temporary-directory.ts'
 import { unprivilegedUser } from './unprivileged-user.ts'
@@ -15,6 +14,10 @@ export interface ProgramOptions {
   /** Files to write into the program's directory before it starts, by name. */
   readonly files: (port: number) => Readonly<Record<string, string>>
   readonly args: (port: number, directory: string) => readonly string[]
+  /** What it prints when it takes connections. That the port answers says less: it may be somebody else who does. */
+  readonly ready: RegExp
+  /** @default one that nobody uses now */
+  readonly choosePort?: (() => Promise<number>) | undefined
 }
 
 export interface GuardedProgram extends AsyncDisposable {
@@ -28,25 +31,24 @@ export interface GuardedProgram extends AsyncDisposable {
 
 const guardFile = fileURLToPath(new URL('./guard.ts', import.meta.url))
 
-const accepts = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1' })
-    const settle = (answer: boolean): void => {
-      socket.destroy()
-      resolve(answer)
-    }
-    socket.once('connect', () => settle(true))
-    socket.once('error', () => settle(false))
-  })
-
 /**
  * Starts a server program on a free loopback port, in a temporary directory, as an unprivileged user. It ends, and its
  * directory is removed, when this process ends for any reason. Resolves when it accepts connections.
  */
-export const startProgram = async ({ program, files, args }: ProgramOptions): Promise<GuardedProgram> => {
+export const startProgram = async (options: ProgramOptions): Promise<GuardedProgram> => {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await startOn(await (options.choosePort ?? freePort)(), options)
+    } catch (error) {
+      if (!(error instanceof PortTakenError) || attempt === 5) throw error
+    }
+  }
+}
+
+const startOn = async (port: number, options: ProgramOptions): Promise<GuardedProgram> => {
+  const { program, files, args, ready } = options
   const user = unprivilegedUser()
   const directory = makeTemporaryDirectory('program', null)
-  const port = await freePort()
   const logFile = join(directory, 'log')
   const written = Object.entries(files(port)).map(([name, content]) => {
     const path = join(directory, name)
@@ -77,14 +79,14 @@ export const startProgram = async ({ program, files, args }: ProgramOptions): Pr
   })
   const log = (): string => readFileSync(logFile, 'utf8')
   await eventually(
-    async () => {
+    () => {
       if (ended !== null) throw new Hopeless(`${program} ended (${ended}); it printed:\n${log()}`)
-      return pid > 0 && (await accepts(port))
+      return pid > 0 && ready.test(log())
     },
     { deadlineMs: 60_000, what: `${program} to accept connections` },
-  ).catch((error: unknown) => {
+  ).catch((error: Error) => {
     guard.kill('SIGTERM')
-    throw error
+    throw /address already in use/i.test(error.message) ? new PortTakenError(error.message) : error
   })
   guard.unref()
   guard.channel?.unref()

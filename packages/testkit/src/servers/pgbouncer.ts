@@ -55,6 +55,7 @@ export const pgbouncer = async (options: PgbouncerOptions): Promise<Pgbouncer> =
         .join(''),
     }),
     args: () => ['pgbouncer.ini'],
+    ready: /process up/,
   })
   const { port, log, stop } = program
   return {

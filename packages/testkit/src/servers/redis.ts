@@ -27,6 +27,7 @@ export const startRedis = async (settings: Readonly<Record<string, string>> = {}
       ].join('\n'),
     }),
     args: () => ['redis.conf'],
+    ready: /Ready to accept connections/,
   })
   return { port, url: `redis://127.0.0.1:${port}`, stop, [Symbol.asyncDispose]: stop }
 }
