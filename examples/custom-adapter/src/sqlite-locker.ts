@@ -80,6 +80,7 @@ export class SqliteLocker implements Locker {
 
   async status(key: string): Promise<LockStatus> {
     checkKey(key)
+    this.#assertOpen()
     const row = this.#first(sql.status, { key })
     const isAcquired = row?.taken === 1
     const holder = {
@@ -96,6 +97,7 @@ export class SqliteLocker implements Locker {
   }
 
   async ping(): Promise<void> {
+    this.#assertOpen()
     this.#first('SELECT 1', {})
   }
   async close(): Promise<void> {
@@ -118,9 +120,13 @@ export class SqliteLocker implements Locker {
     const resolved = checkAcquireOptions(options, this)
     if (resolved.ttlMs === Number.POSITIVE_INFINITY)
       throw new UnsupportedError('a lease needs an end: pass a finite ttlMs')
-    if (this.#closed) throw new ClosedError('SQLite locker')
+    this.#assertOpen()
     resolved.signal?.throwIfAborted()
     return resolved
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new ClosedError('SQLite locker')
   }
 
   #tryGrant(key: string, ticket: SQLInputValue, options: ResolvedAcquireOptions): Lock | null {

@@ -14,6 +14,7 @@ import {
   acquireChannel,
   checkAcquireOptions,
   checkKey,
+  checkKeys,
   Deadline,
   parseOptions,
   type ResolvedAcquireOptions,
@@ -144,7 +145,7 @@ class SessionLocker implements AdvisoryLocker {
   }
 
   async tryAcquireMany(keys: readonly string[], options?: TryAcquireOptions): Promise<readonly Lock[] | null> {
-    for (const key of keys) checkKey(key)
+    checkKeys(keys)
     const resolved = this.#check(options)
     const ids = keys.map((key) => this.identityOf(key).toString())
     if (keys.length === 0) return []

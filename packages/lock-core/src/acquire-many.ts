@@ -90,7 +90,7 @@ class Keyring {
 
   constructor(locker: Locker, keys: Iterable<string>) {
     // A string is an iterable of strings, for the compiler too: of its letters.
-    if (typeof keys !== 'object' || keys === null) {
+    if (typeof keys !== 'object' || keys === null || !(Symbol.iterator in keys)) {
       throw new ConfigurationError(
         `option keys: expected several keys; got ${describeValue(keys)}; pass them in an array, or call acquire() for one`,
         { option: 'keys' },

@@ -18,7 +18,7 @@ const view = new DataView(new ArrayBuffer(8))
  * lockId(7, 'orders') // 5800029129394743969n
  */
 export function lockId(namespace: number, key: string): bigint {
-  if ((namespace | 0) !== namespace) {
+  if (typeof namespace !== 'number' || (namespace | 0) !== namespace) {
     throw new ConfigurationError(`option namespace: expected an integer of 32 bits; got ${String(namespace)}`, {
       option: 'namespace',
     })

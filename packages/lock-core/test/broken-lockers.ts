@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConformanceHooks } from '../src/conformance/index.ts'
 import type { AcquireOptions, Lock, Locker } from '../src/index.ts'
-import { createNoopLocker, type MemoryLocker } from '../src/memory/index.ts'
+import { createMemoryLocker, createNoopLocker, type MemoryLocker } from '../src/memory/index.ts'
 
 /** A way to get a locker wrong, and the case of the suite that must find it. */
 export interface Mutant {
@@ -101,6 +101,18 @@ export const mutants: readonly Mutant[] = [
         },
       }
     },
+  },
+  {
+    fault: 'believes in a lock until the store has answered its release',
+    foundBy: refusal,
+    says: /while release\(\) is on its way/,
+    break: (sound) =>
+      altering(sound, (lock) => ({
+        release: async () => {
+          await Promise.resolve()
+          await lock.release()
+        },
+      })),
   },
   {
     fault: 'lets two in, one time in thirty',
@@ -303,6 +315,23 @@ export const mutants: readonly Mutant[] = [
       })),
   },
   {
+    fault: 'releases what its session has, whichever grant it is asked to release',
+    foundBy: lateRelease,
+    says: /freed the lock of the next holder/,
+    break(sound) {
+      const own = new Map<string, Lock>()
+      return altering(sound, (lock) => {
+        own.set(lock.key, lock)
+        return {
+          release: async () => {
+            if (!lock.isHeld()) await own.get(lock.key)?.[Symbol.asyncDispose]()
+            await lock.release()
+          },
+        }
+      })
+    },
+  },
+  {
     fault: 'throws on dispose of a lost lock',
     foundBy: lateRelease,
     says: /LOCK_NOT_HELD|cannot release/,
@@ -346,6 +375,12 @@ export const mutants: readonly Mutant[] = [
     break: () => ({ close: async () => {} }),
   },
   {
+    fault: 'goes on answering when it is closed',
+    foundBy: 'close() ends every lock and every wait, and frees the keys',
+    says: /should have been rejected: status/,
+    break: () => ({ status: (key) => createMemoryLocker().status(key) }),
+  },
+  {
     fault: 'ends a granted lock with the signal of its wait',
     foundBy: 'release does not abort the signal, and an abort of the wait does not end a granted lock',
     break: (sound) => ({
@@ -369,6 +404,14 @@ export const mutants: readonly Mutant[] = [
         const locks = await Promise.all(keys.map((key) => sound.tryAcquire(key, options)))
         return locks.some((lock) => lock === null) ? null : locks.filter((lock) => lock !== null)
       },
+    }),
+  },
+  {
+    fault: 'tries several keys in a mode of its own',
+    foundBy: 'one attempt takes all in the order given, or nothing (tryAcquireMany, where the adapter has it)',
+    says: /several shared locks/,
+    break: (sound) => ({
+      tryAcquireMany: (keys, { mode: _, ...options } = {}) => sound.tryAcquireMany(keys, options),
     }),
   },
   {
@@ -397,6 +440,20 @@ export const mutants: readonly Mutant[] = [
     break: (sound) => ({
       tryAcquire: (key, options) =>
         sound.tryAcquire(`key:${String(key).slice(0, 100).toWellFormed().replaceAll('\0', '')}`, options),
+    }),
+  },
+  {
+    fault: 'takes a string for several keys of one letter',
+    foundBy: 'bad keys are refused by every call before anything happens',
+    says: /tryAcquireMany/,
+    break: (sound) => ({ tryAcquireMany: (keys, options) => sound.tryAcquireMany([...keys], options) }),
+  },
+  {
+    fault: 'looks at options only where it waits',
+    foundBy: 'bad options are refused before anything happens',
+    says: /should have been rejected: tryAcquire/,
+    break: (sound) => ({
+      tryAcquire: (key, options) => sound.tryAcquire(key, options).catch(() => sound.tryAcquire(key)),
     }),
   },
   {

@@ -11,6 +11,7 @@ export { observabilityOptions } from './observability-options.ts'
 export {
   checkAcquireOptions,
   checkKey,
+  checkKeys,
   checkOptionNames,
   checkPatience,
   checkTtl,

@@ -141,7 +141,9 @@ export function checkAcquireOptions(
 }
 
 /** @throws {ConfigurationError} where it cannot be told how long to wait */
-export function checkPatience({ waitTimeoutMs, signal }: Pick<AcquireOptions, 'waitTimeoutMs' | 'signal'>): void {
+export function checkPatience(options: Pick<AcquireOptions, 'waitTimeoutMs' | 'signal'>): void {
+  if (typeof options !== 'object' || options === null) fail('options', 'an object', options)
+  const { waitTimeoutMs, signal } = options
   if (waitTimeoutMs !== undefined && !isDuration(waitTimeoutMs)) {
     fail('waitTimeoutMs', 'milliseconds, 0 or more', waitTimeoutMs)
   }
@@ -166,6 +168,12 @@ export function checkKey(key: string): void {
   }
   if (key.includes('\0')) fail('key', 'no NUL character', key)
   if (!key.isWellFormed()) fail('key', 'well-formed Unicode without lone surrogates', key)
+}
+
+/** @throws {ConfigurationError} for anything but an array of keys; a string would be taken for its letters */
+export function checkKeys(keys: readonly string[]): void {
+  if (!Array.isArray(keys)) fail('keys', 'an array of keys', keys)
+  for (const key of keys) checkKey(key)
 }
 
 const longestMetadataBytes = 4_096

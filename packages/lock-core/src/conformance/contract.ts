@@ -90,6 +90,14 @@ export const contract: Topic = {
             )
             assertCode(error, 'INVALID_OPTIONS', `${call} of ${JSON.stringify(key)?.slice(0, 20)}`)
           }
+          if (locker.tryAcquireMany === undefined) continue
+          for (const keys of [[bench.key(), key], key]) {
+            const error = await bench.failure(
+              'tryAcquireMany of bad keys',
+              callWith(async () => locker.tryAcquireMany?.(keys as string[])),
+            )
+            assertCode(error, 'INVALID_OPTIONS', `tryAcquireMany of ${JSON.stringify(keys)?.slice(0, 60)}`)
+          }
         }
         await (await bench.take(locker, 'x'.repeat(1_024))).release()
       },
@@ -118,11 +126,14 @@ export const contract: Topic = {
           { signal: {} },
         ]
         for (const options of bad) {
-          const error = await bench.failure(
-            `acquire with ${JSON.stringify(options).slice(0, 60)}`,
-            callWith(() => locker.acquire(key, options as AcquireOptions)),
-          )
-          assertCode(error, 'INVALID_OPTIONS', JSON.stringify(options).slice(0, 60))
+          for (const call of ['tryAcquire', 'acquire'] as const) {
+            const what = `${call} with ${JSON.stringify(options).slice(0, 60)}`
+            const error = await bench.failure(
+              what,
+              callWith(() => locker[call](key, options as AcquireOptions)),
+            )
+            assertCode(error, 'INVALID_OPTIONS', what)
+          }
         }
         await (await bench.take(locker, key)).release()
       },

@@ -83,15 +83,21 @@ export const loss: Topic = {
       name: 'release and refresh of a lost lock reject, dispose is silent, and the next holder keeps the key',
       async run(bench) {
         const [one, other] = await bench.lockers(2)
-        const key = bench.key()
-        const lost = await bench.take(one, key, bench.shortLease)
-        const next = await bench.soon('the next holder', other.acquire(key))
-        assertCode(await bench.failure('refresh of a lost lock', lost.refresh()), 'LOCK_NOT_HELD', 'refresh')
-        assertCode(await bench.failure('release of a lost lock', lost.release()), 'LOCK_NOT_HELD', 'release')
-        await bench.soon('dispose of a lost lock', Promise.resolve(lost[Symbol.asyncDispose]()))
-        assert.equal(await one.tryAcquire(key), null, 'the late release freed the lock of the next holder')
-        assert.equal(next.isHeld(), true)
-        await next.release()
+        // A grant of the same session as well: what belongs to a session instead of a grant is freed by the wrong one.
+        const rounds = [other, one].map(async (successor) => {
+          const key = bench.key()
+          const lost = await bench.take(one, key, bench.shortLease)
+          const next = await bench.soon('the next holder', successor.acquire(key))
+          assertCode(await bench.failure('refresh of a lost lock', lost.refresh()), 'LOCK_NOT_HELD', 'refresh')
+          assertCode(await bench.failure('release of a lost lock', lost.release()), 'LOCK_NOT_HELD', 'release')
+          await bench.soon('dispose of a lost lock', Promise.resolve(lost[Symbol.asyncDispose]()))
+          for (const locker of [one, other]) {
+            assert.equal(await locker.tryAcquire(key), null, 'the late release freed the lock of the next holder')
+          }
+          assert.equal(next.isHeld(), true)
+          await next.release()
+        })
+        await Promise.all(rounds.map((round) => bench.start(round)))
       },
     },
     {
@@ -111,6 +117,15 @@ export const loss: Topic = {
         assertCode(await waiting, 'CLOSED', 'a waiter of a closed locker')
         assertCode(await bench.failure('acquire after close', one.acquire(keys[0])), 'CLOSED', 'acquire')
         assertCode(await bench.failure('tryAcquire after close', one.tryAcquire(keys[0])), 'CLOSED', 'tryAcquire')
+        assertCode(await bench.failure('status after close', one.status(keys[0])), 'CLOSED', 'status')
+        assertCode(await bench.failure('ping after close', one.ping()), 'CLOSED', 'ping')
+        if (one.tryAcquireMany !== undefined) {
+          assertCode(
+            await bench.failure('tryAcquireMany after close', one.tryAcquireMany(keys)),
+            'CLOSED',
+            'tryAcquireMany',
+          )
+        }
         await bench.soon('the second close()', one.close())
         for (const key of keys) await bench.becomesFree(other, key, 'a key of a closed locker is free')
       },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { acquireMany } from '../acquire-many.ts'
 import { hasErrorCode } from '../errors.ts'
-import type { Lock, Locker } from '../locker.ts'
+import type { Lock, Locker, TryAcquireOptions } from '../locker.ts'
 import { assertCode, assertLost, assertOver, type Topic } from './bench.ts'
 
 /** Several locks as one: all or nothing, and no deadlock. */
@@ -67,6 +67,16 @@ export const many: Topic = {
         for (const lock of locks ?? []) {
           assert.equal(lock.isHeld(), true)
           await lock.release()
+        }
+        if (!bench.capabilities.modes.includes('shared')) return
+        const readers = [await tryMany(one, keys, { mode: 'shared' }), await tryMany(other, keys, { mode: 'shared' })]
+        for (const shared of readers) {
+          assert.deepEqual(
+            shared?.map((lock) => lock.mode),
+            keys.map(() => 'shared'),
+            'an attempt at several shared locks beside others',
+          )
+          await Promise.all(shared?.map((lock) => lock.release()) ?? [])
         }
       },
     },
@@ -142,10 +152,14 @@ function byIdentity(locker: Locker): (one: string, other: string) => number {
   return (one, other) => (identityOf(one) < identityOf(other) ? -1 : 1)
 }
 
-async function tryMany(locker: Locker, keys: readonly string[]): Promise<readonly Lock[] | null> {
-  if (locker.tryAcquireMany !== undefined) return locker.tryAcquireMany(keys)
+async function tryMany(
+  locker: Locker,
+  keys: readonly string[],
+  options: TryAcquireOptions = {},
+): Promise<readonly Lock[] | null> {
+  if (locker.tryAcquireMany !== undefined) return locker.tryAcquireMany(keys, options)
   try {
-    return (await acquireMany(locker, keys, { waitTimeoutMs: 0 })).locks
+    return (await acquireMany(locker, keys, { ...options, waitTimeoutMs: 0 })).locks
   } catch (error) {
     if (hasErrorCode(error, 'LOCK_TIMEOUT')) return null
     throw error

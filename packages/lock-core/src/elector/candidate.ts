@@ -1,4 +1,5 @@
 import type { Clock } from '../adapter/clock.ts'
+import { keepProcess } from '../adapter/keep-process.ts'
 import { ClosedError, hasErrorCode } from '../errors.ts'
 import type {
   DemotionReason,
@@ -9,7 +10,6 @@ import type {
 } from '../leadership.ts'
 import type { Lock, LockStatus } from '../locker.ts'
 import type { Unsubscribe } from '../observability.ts'
-import { keepProcess } from './keep-process.ts'
 import { Listeners } from './listeners.ts'
 import { OfficeTerm } from './office-term.ts'
 import { elapse, jittered } from './pause.ts'

@@ -1,10 +1,17 @@
 import { hostname } from 'node:os'
 import { z } from 'zod'
 import { type Clock, systemClock } from '../adapter/clock.ts'
+import { keepProcess } from '../adapter/keep-process.ts'
 import { ksuid } from '../adapter/ksuid.ts'
 import { type LockFamily, LockHandle } from '../adapter/lock-handle.ts'
 import { observabilityOptions } from '../adapter/observability-options.ts'
-import { checkAcquireOptions, checkKey, parseOptions, type ResolvedAcquireOptions } from '../adapter/options.ts'
+import {
+  checkAcquireOptions,
+  checkKey,
+  checkKeys,
+  parseOptions,
+  type ResolvedAcquireOptions,
+} from '../adapter/options.ts'
 import { tracedAcquire, tracedAcquireMany } from '../adapter/tracing.ts'
 import { WaitLimit } from '../adapter/wait-limit.ts'
 import type { Turn } from '../adapter/wait-queue.ts'
@@ -122,6 +129,8 @@ class ProcessLocker implements MemoryLocker {
       try {
         const [lock] = this.#tryAll([key], resolved) ?? []
         if (lock !== undefined) return lock
+        // The timer that ends a holder's ttl keeps no process.
+        using _wait = keepProcess(limit.signal)
         const turn = await this.#store.queue.enter(key, resolved.mode, limit)
         const reason = this.#closed ? new ClosedError('memory locker') : resolved.signal?.reason
         if (reason !== undefined) {
@@ -139,6 +148,7 @@ class ProcessLocker implements MemoryLocker {
 
   async status(key: string): Promise<LockStatus> {
     checkKey(key)
+    this.#assertOpen()
     this.#store.sweep(key)
     const holders = this.#store.holders(key).map(holderOf)
     const [first] = holders
@@ -160,13 +170,14 @@ class ProcessLocker implements MemoryLocker {
 
   async forceRelease(key: string): Promise<boolean> {
     checkKey(key)
+    this.#assertOpen()
     const holders = this.#store.holders(key)
     for (const lock of holders) lock.lose('forced')
     return holders.length > 0
   }
 
   async ping(): Promise<void> {
-    if (this.#closed) throw new ClosedError('memory locker')
+    this.#assertOpen()
   }
 
   async close(): Promise<void> {
@@ -180,11 +191,15 @@ class ProcessLocker implements MemoryLocker {
   }
 
   #check(keys: readonly string[], options: AcquireOptions | undefined): ResolvedAcquireOptions {
-    for (const key of keys) checkKey(key)
+    checkKeys(keys)
     const resolved = checkAcquireOptions(options, this)
-    if (this.#closed) throw new ClosedError('memory locker')
+    this.#assertOpen()
     resolved.signal?.throwIfAborted()
     return resolved
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new ClosedError('memory locker')
   }
 
   #tryAll(keys: readonly string[], resolved: ResolvedAcquireOptions): Lock[] | null {

@@ -68,6 +68,7 @@ class NoopLocker implements Locker {
 
   async status(key: string): Promise<LockStatus> {
     checkKey(key)
+    if (this.#closed) throw new ClosedError('noop locker')
     return {
       key,
       isAcquired: false,

@@ -74,6 +74,12 @@ describe('acquireMany', () => {
   })
 
   it('refuses a string, which is an iterable of its letters', async () => {
+    for (const bad of [{}, 7, null]) {
+      await expect(acquireMany(createMemoryLocker(), bad as never)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' })
+      await expect(acquireMany(createMemoryLocker(), ['orders'], null as never)).rejects.toMatchObject({
+        code: 'INVALID_OPTIONS',
+      })
+    }
     const refused = acquireMany(createMemoryLocker(), 'orders')
     await expect(refused).rejects.toThrow('option keys: expected several keys; got "orders"; pass them in an array')
   })

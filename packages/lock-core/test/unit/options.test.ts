@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { checkAcquireOptions, checkKey, parseOptions } from '../../src/adapter/index.ts'
+import { checkAcquireOptions, checkKey, checkKeys, parseOptions } from '../../src/adapter/index.ts'
 import { type AcquireOptions, ConfigurationError, type LockerCapabilities } from '../../src/index.ts'
 
 const capabilities: LockerCapabilities = {
@@ -215,6 +215,11 @@ describe('checkKey', () => {
       ),
       { numRuns: 1_000 },
     )
+  })
+
+  it.each([undefined, null, 'orders', {}, new Set(['orders'])])('of several takes an array: %j', (keys) => {
+    expect(() => checkKeys(keys as never)).toThrow(expect.objectContaining({ code: 'INVALID_OPTIONS', option: 'keys' }))
+    expect(() => checkKeys(['orders', ''])).toThrow(expect.objectContaining({ option: 'key' }))
   })
 
   it('does not choke on a key of 10 MB', () => {

@@ -2,8 +2,8 @@
 const seldomMs = 2_147_483_647
 
 /**
- * Keeps the process running until the signal aborts or it is disposed of. A lock does not, and whether a wait does is its
- * adapter's business: of two replicas whose only work is the office, the leader would end where the standby goes on.
+ * Keeps the process running until the signal aborts or it is disposed of: for those who wait. A lock does not, nor does the
+ * timer that ends it: of two replicas whose only work is an office, the leader would end where the standby goes on.
  */
 export function keepProcess(until: AbortSignal): Disposable {
   const timer = setInterval(() => {}, seldomMs)

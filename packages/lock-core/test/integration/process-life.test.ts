@@ -34,3 +34,9 @@ describe('a process whose only work is an office', () => {
     expect(await lifeOf('candidate-of-deaf-locker.ts')).toEqual(['lives as a candidate', 'ends stopping'])
   })
 })
+
+describe('a process whose only work is a wait', () => {
+  it('lives until the ttl of the holder is over, and no longer than it needs the lock', async () => {
+    expect(await lifeOf('waiter-for-a-ttl.ts')).toEqual(['granted'])
+  })
+})
