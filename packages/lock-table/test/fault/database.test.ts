@@ -21,13 +21,11 @@ describe('a database that is restarted', () => {
     await expect.poll(async () => (await holder.status('held')).waiters).toBe(1)
     await server.restart(mode)
     await expect
-      .poll(
-        () =>
-          holder.status('held').then(
-            () => true,
-            () => false,
-          ),
-        { timeout: 10_000 },
+      .poll(() =>
+        holder.status('held').then(
+          () => true,
+          () => false,
+        ),
       )
       .toBe(true)
     expect(lock.isHeld()).toBe(true)

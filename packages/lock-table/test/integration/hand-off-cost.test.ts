@@ -6,7 +6,6 @@ import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
 const handOffs = 2
-const patience = { timeout: 20_000 }
 
 /** Statements of every level that the server ran for this database since the last reset, by what they do. */
 const calls = `SELECT calls::int AS calls, query FROM pg_stat_statements
@@ -60,14 +59,14 @@ it('a hand-off is as many statements, and one notification to one process, with 
     for (let place = 0; place < count; place += 1) {
       waits.push(wait(place))
       // The first two by turns, so that each hand-off is to the other process; the order of the rest does not matter.
-      if (place < 2) await expect.poll(async () => (await first.status(key)).waiters, patience).toBe(place + 1)
+      if (place < 2) await expect.poll(async () => (await first.status(key)).waiters).toBe(place + 1)
     }
-    await expect.poll(async () => (await first.status(key)).waiters, patience).toBe(count)
+    await expect.poll(async () => (await first.status(key)).waiters).toBe(count)
     const channels = async (): Promise<string[]> => {
       const { rows } = await client.query('SELECT channel FROM coordination.lock_sessions WHERE channel IS NOT NULL')
       return rows.map((row: { channel: string }) => row.channel)
     }
-    await expect.poll(async () => (await channels()).length, patience).toBe(2)
+    await expect.poll(async () => (await channels()).length).toBe(2)
 
     const heard: Notification[] = []
     const ears = await database.client()
@@ -81,7 +80,7 @@ it('a hand-off is as many statements, and one notification to one process, with 
       before = now
       return quiet
     }
-    await expect.poll(isQuiet, { ...patience, interval: 200 }).toBe(true)
+    await expect.poll(isQuiet, { interval: 500 }).toBe(true)
     // Of this database alone: tests in others count at the same time.
     await client.query(
       'SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)',
@@ -90,14 +89,11 @@ it('a hand-off is as many statements, and one notification to one process, with 
     await enough.promise
     // One renewal turns the claim of the lock that is kept into a lease; the one that was given back at once needed none.
     await expect
-      .poll(
-        async () => (await client.query(calls)).rows.filter(({ query }) => /FROM .*lock_renew/.test(query)),
-        patience,
-      )
+      .poll(async () => (await client.query(calls)).rows.filter(({ query }) => /FROM .*lock_renew/.test(query)))
       .toMatchObject([{ calls: handOffs - 1 }])
     statements[count] = await total()
     await client.query('NOTIFY end_of_count')
-    await expect.poll(() => heard.at(-1)?.channel, patience).toBe('end_of_count')
+    await expect.poll(() => heard.at(-1)?.channel).toBe('end_of_count')
     const told = heard.slice(0, -1).map(({ channel }) => channel)
     expect(told).toHaveLength(handOffs)
     expect(new Set(told).size).toBe(handOffs)

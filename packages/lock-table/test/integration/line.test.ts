@@ -9,7 +9,7 @@ import { lockTable } from '../support/template.ts'
 const database = useDatabase({ template: lockTable })
 
 const waiters = (locker: TableLocker, key: string, count: number): Promise<void> =>
-  expect.poll(async () => (await locker.status(key)).waiters, { timeout: 20_000 }).toBe(count)
+  expect.poll(async () => (await locker.status(key)).waiters).toBe(count)
 
 /** A lock that came out of the line of its key; nothing renews it but the confirmation of its claim. */
 const handedOver = async (locker: TableLocker, key: string): Promise<Lock> => {
@@ -122,7 +122,7 @@ describe('the line', () => {
       await waiters(locker, key, 1)
       await lock.release()
       const next = await waiting
-      await expect.poll(() => next.remainingMs(), { timeout: 20_000 }).toBeGreaterThan(10_000)
+      await expect.poll(() => next.remainingMs()).toBeGreaterThan(10_000)
       expect(await leaseOf(locker, key)).toBeGreaterThanOrEqual(30_000)
       await next.release()
     },

@@ -37,7 +37,7 @@ it('a plain release waits for no standby, and leaves nothing behind on its conne
     const create = probe.query(`CREATE TABLE probe_${number} ()`).then(() => {
       committed = true
     })
-    await expect.poll(async () => committed || (await standing('probe_')) > 0, { timeout: 10_000 }).toBe(true)
+    await expect.poll(async () => committed || (await standing('probe_')) > 0).toBe(true)
     if (!committed) hung = create
   }
 
@@ -50,7 +50,7 @@ it('a plain release waits for no standby, and leaves nothing behind on its conne
   }
   const waiting = [kept.release(), lined.release(), locker.acquire('alone')] as const
   for (const text of ['SET session_id = NULL', 'lock_hand_off', 'INSERT INTO "coordination"."locks"']) {
-    await expect.poll(() => standing(text), { timeout: 10_000 }).toBeGreaterThan(0)
+    await expect.poll(() => standing(text)).toBeGreaterThan(0)
   }
 
   await admin.query('ALTER SYSTEM RESET synchronous_standby_names')
