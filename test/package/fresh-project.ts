@@ -44,6 +44,7 @@ export const createFreshProject = (
       '--no-audit',
       '--no-fund',
       '--prefer-offline',
+      '--fetch-retries=5',
       '--loglevel=error',
       ...tarballs,
       ...peers,

@@ -31,7 +31,7 @@ const specifiers = ({ contents, name }: PackedPackage): string[] => {
 beforeAll(() => {
   execFileSync('turbo', ['run', 'build', '--output-logs', 'errors-only'], { cwd: root, stdio: 'pipe' })
   ;({ directory, packages } = packAll())
-}, 180_000)
+}, 600_000)
 afterAll(() => {
   if (directory !== '') rmSync(directory, { recursive: true, force: true })
 })
@@ -40,7 +40,7 @@ describe.each(names)('%s', (name) => {
   let project = ''
   beforeAll(() => {
     project = createFreshProject(name, packages, directory)
-  }, 120_000)
+  }, 600_000)
 
   test('its tarball has no fault that publint, attw or our own rules know', () => {
     expect(faultsOf(packed(name))).toEqual([])
@@ -104,7 +104,7 @@ test('Jest loads a package by require()', () => {
   })
   expect(stderr).toContain('1 passed')
   expect(status).toBe(0)
-}, 120_000)
+}, 600_000)
 
 const mkdirIn = (parent: string, name: string): string => {
   mkdirSync(join(parent, name))
