@@ -208,7 +208,7 @@ describe('closing', () => {
     await listener.listen('orders')
     proxy.delay(150)
     await terminateBackend(database.pool(), { applicationName })
-    await eventually(() => states.at(-1)?.status === 'connecting')
+    await eventually(() => states.filter(({ status }) => status === 'connecting').length > 1)
     await eventually(async () => (await listeners()).length === 1)
     await listener.close()
     await eventually(async () => (await listeners()).length === 0)
