@@ -50,8 +50,8 @@ describe.concurrent('a partition', () => {
     expect(away.nodes().map((node) => node.id)).toEqual(['a', 'away'])
     proxy.heal()
     over()
-    await cluster.agree(['a', 'away'], 15_000)
-    await until(() => away.self.state === 'up' && away.isConnected, 15_000, 'it to be a member again')
+    await cluster.agree(['a', 'away'], 60_000)
+    await until(() => away.self.state === 'up' && away.isConnected, 60_000, 'it to be a member again')
     await cluster.check()
   })
 
@@ -76,7 +76,7 @@ describe.concurrent('a partition', () => {
       expect(node.isConnected).toBe(false)
     }
     proxy.heal()
-    await until(() => nodes.every((node) => node.self.state === 'up' && node.isConnected), 15_000, 'all to be back')
+    await until(() => nodes.every((node) => node.self.state === 'up' && node.isConnected), 60_000, 'all to be back')
     await cluster.settle()
     expect(cluster.downs()).toEqual([])
     await cluster.check()
@@ -98,7 +98,7 @@ describe.concurrent('a partition', () => {
     expect(['b', 'c']).toContain(await sweeperOf(cluster.name))
     proxy.heal()
     over()
-    await cluster.agree(['b', 'c', 'sweeper'], 15_000)
+    await cluster.agree(['b', 'c', 'sweeper'], 60_000)
     await cluster.check()
   })
 })
@@ -134,7 +134,7 @@ describe.concurrent('a slow database', () => {
     // the others never do.
     await until(() => performance.now() - since > 2 * pace.ttlMs, 3 * pace.ttlMs, 'two ttls')
     expect(cluster.downs()).toEqual([])
-    await until(() => slow.self.state === 'up', 15_000, 'it to be a member in its own eyes')
+    await until(() => slow.self.state === 'up', 60_000, 'it to be a member in its own eyes')
     proxy.heal()
     await cluster.check()
   })
@@ -154,7 +154,7 @@ describe('a connection that breaks while the node lives', () => {
     a.on('resync', ({ gapMs }) => resyncs.push(gapMs))
     for (let round = 1; round <= 4; round += 1) {
       await terminateBackend(pool, { applicationName: 'cluster-discovery' })
-      await until(() => resyncs.length === round, 15_000, 'a to listen again')
+      await until(() => resyncs.length === round, 60_000, 'a to listen again')
       proxy.cut()
     }
     await cluster.settle()
@@ -173,14 +173,14 @@ describe('a connection that breaks while the node lives', () => {
     await cluster.settle()
     proxy.refuse()
     proxy.cut()
-    await until(() => !b.capabilities.listen, 15_000, 'b to notice')
+    await until(() => !b.capabilities.listen, 60_000, 'b to notice')
     await cluster.join('c')
     await cluster.agree(['a', 'b', 'c'])
     await cluster.settle()
     expect(b.capabilities).toEqual({ listen: false, crashDetection: false })
     expect(cluster.downs()).toEqual([])
     proxy.heal()
-    await until(() => b.capabilities.crashDetection, 15_000, 'b to listen again')
+    await until(() => b.capabilities.crashDetection, 60_000, 'b to listen again')
     await cluster.check()
   })
 
@@ -221,10 +221,10 @@ describe('a connection that breaks while the node lives', () => {
     proxy.halfOpen()
     const c = await cluster.join('c')
     await resynced
-    await cluster.agree(['a', 'b', 'c'], 15_000)
+    await cluster.agree(['a', 'b', 'c'], 60_000)
     await c.leave()
     expect(cluster.downs().filter((down) => !down.startsWith('b'))).toEqual([])
-    await until(() => b.self.state === 'up', 15_000, 'b to be a member')
+    await until(() => b.self.state === 'up', 60_000, 'b to be a member')
   })
 })
 
@@ -239,7 +239,7 @@ const beatOf = async (cluster: string, id: string): Promise<{ at: string; marker
 /** Resolves right after a beat; undefined when the node was let go. */
 const nextBeat = async (cluster: string, id: string, after?: string): Promise<string | undefined> => {
   const before = after ?? (await beatOf(cluster, id))?.at
-  await eventually(async () => (await beatOf(cluster, id))?.at !== before, { deadlineMs: 10_000, what: 'a beat' })
+  await eventually(async () => (await beatOf(cluster, id))?.at !== before, { deadlineMs: 60_000, what: 'a beat' })
   return (await beatOf(cluster, id))?.at
 }
 

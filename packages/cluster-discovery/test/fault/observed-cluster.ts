@@ -96,7 +96,7 @@ export class ObservedCluster implements AsyncDisposable {
   }
 
   /** Until each node of this process sees exactly these members. */
-  async agree(ids: readonly string[], deadlineMs = 15_000): Promise<void> {
+  async agree(ids: readonly string[], deadlineMs = 60_000): Promise<void> {
     const wanted = [...ids].sort().join()
     await eventually(() => this.observers.every(({ discovery }) => isOpen(discovery) && seenBy(discovery) === wanted), {
       deadlineMs,
