@@ -116,7 +116,7 @@ describeWith('pgbouncer', 'through PgBouncer', () =>
           seen.push(...events.map((event) => event.id ?? ''))
         })
         for (let n = 1; n <= 20; n += 1) await pool.query('INSERT INTO orders VALUES ($1)', [n])
-        await eventually(() => seen.length === 20, { deadlineMs: 20_000 }).catch((error: unknown) => {
+        await eventually(() => seen.length === 20, { deadlineMs: 60_000 }).catch((error: unknown) => {
           throw new Error(`seen ${seen.length}`, { cause: input.health().lastError ?? error })
         })
         expect(seen).toEqual(Array.from({ length: 20 }, (_, n) => String(n + 1)))

@@ -141,7 +141,7 @@ describe('the privileges of docs/operations.md', () => {
     const running = input.run((events) => {
       handled += events.length
     })
-    await eventually(() => handled === 10, { deadlineMs: 15_000 })
+    await eventually(() => handled === 10, { deadlineMs: 60_000 })
     expect((await input.lag()).drift).toEqual([])
     await input.close()
     await running

@@ -37,7 +37,7 @@ it('sends its statements through the policy, and goes on once an open breaker cl
   await expect(input.lag()).rejects.toThrow('the circuit is open')
   await pool.query("INSERT INTO orders (customer, cents) VALUES ('bob', 1)")
   policy.open = false
-  await eventually(() => events.length === 2, { deadlineMs: 15_000 })
+  await eventually(() => events.length === 2, { deadlineMs: 60_000 })
   await stop()
 })
 

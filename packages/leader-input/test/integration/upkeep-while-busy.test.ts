@@ -30,7 +30,7 @@ it('looks after the log while it is halted, while it is paused, and while a cons
   expect([halted, paused, slow].flatMap((input) => input.health().drift)).toEqual([])
   await pool.query('ALTER TABLE orders DISABLE TRIGGER "0_coordination_delete"')
   for (const input of [halted, paused, slow]) {
-    await eventually(() => input.health().drift.length > 0, { deadlineMs: 15_000, what: `${input.name} to notice` })
+    await eventually(() => input.health().drift.length > 0, { deadlineMs: 60_000, what: `${input.name} to notice` })
   }
   await pool.query('ALTER TABLE orders ENABLE ALWAYS TRIGGER "0_coordination_delete"')
   // What was waited with goes on where it was.
@@ -59,7 +59,7 @@ it('takes a halted input where seek() says', async () => {
   await eventually(() => input.health().status === 'halted')
   await input.seek('now')
   await pool.query("INSERT INTO orders (customer, cents) VALUES ('after', 1)")
-  await eventually(() => handled.length > 0, { deadlineMs: 20_000 })
+  await eventually(() => handled.length > 0, { deadlineMs: 60_000 })
   expect(handled).toEqual(['after'])
   stop.abort()
   await running

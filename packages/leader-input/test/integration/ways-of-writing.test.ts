@@ -174,11 +174,11 @@ const twoPhase = async (own: Pool): Promise<void> => {
   await own.query(`BEGIN; INSERT INTO prepared VALUES (1); PREPARE TRANSACTION 'one'`)
   await own.query(`BEGIN; INSERT INTO prepared VALUES (2); PREPARE TRANSACTION 'two'`)
   await own.query('INSERT INTO prepared VALUES (3)')
-  await eventually(() => ids.length === 1, { deadlineMs: 20_000 })
+  await eventually(() => ids.length === 1, { deadlineMs: 60_000 })
   await own.query(`COMMIT PREPARED 'one'`)
   await own.query(`ROLLBACK PREPARED 'two'`)
   await own.query('INSERT INTO prepared VALUES (4)')
-  await eventually(() => ids.length === 3, { deadlineMs: 20_000 })
+  await eventually(() => ids.length === 3, { deadlineMs: 60_000 })
   stop.abort()
   await running
   // The first was committed after the third, whose number is higher, and was not waited for.
@@ -218,6 +218,6 @@ const replicated = async (publisher: Pool, subscriber: Pool, url: string): Promi
   } finally {
     await subscriber.query('ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (slot_name = NONE)').catch(() => {})
     await subscriber.query('DROP SUBSCRIPTION s')
-    await eventually(() => publisher.query(`SELECT pg_drop_replication_slot('s')`), { deadlineMs: 20_000 })
+    await eventually(() => publisher.query(`SELECT pg_drop_replication_slot('s')`), { deadlineMs: 60_000 })
   }
 }
