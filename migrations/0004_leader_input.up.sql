@@ -160,15 +160,66 @@ $$;
 CREATE FUNCTION :"schema".capture_kept(columns text) RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT coalesce(nullif(columns, ''), '{}')::text[] $$;
 
--- The trigger functions. Arguments: location, largest row in bytes, columns to keep ('' for all), then the key columns.
+-- What a statement leaves over for us: rows too large to be kept, and those whose text JSON operators may refuse; all of
+-- its rows where only some columns are kept. Parameters of the statement: location, pattern of such texts.
+CREATE FUNCTION :"schema".capture_rest(operation text, source text, keys text[], kept text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, :"schema", pg_temp AS $$
+  SELECT format('INSERT INTO changes (relation, operation, key, %s) '
+      || 'SELECT $1, %L, %s, CASE WHEN pg_column_size(r.*) <= 524288 THEN %s END FROM %I r, %s '
+      || 'WHERE CASE WHEN %L OR pg_column_size(r.*) > 524288 THEN true ELSE to_json(r.*)::text LIKE $2 END',
+                CASE source WHEN 'new_rows' THEN 'after' ELSE 'before' END, operation, capture_key_expression('r', keys),
+                capture_row_expression('r', kept), source, capture_absent(keys || kept), cardinality(kept) > 0)
+$$;
+
+-- The trigger functions. Arguments: location, columns to keep ('' for all), then the key columns.
 -- Key columns are arguments because looking them up in the catalog for each statement halves the rate of small writes, and
 -- arguments are used where they stand, because each variable that is declared costs every call.
 -- alias.* and not alias, and variables before columns: the user's columns may have any name.
+-- E'' wherever there is a backslash: a writer may have turned standard_conforming_strings off.
 -- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000, and the user's write would fail. Even json -> key
--- fails on a text with a \u that stands for no character, so such rows, like those that are too large, take the slow path,
+-- fails on a text with a \u that stands for no character, so such rows, like those of more than 512 KiB, take the slow path,
 -- which names the key's columns. They leave a mark instead of costing each statement a query of its own that looks for them.
 -- The session's formats are fixed, or the text of one key would differ from writer to writer. (To look at them first, and
--- set them only where they differ, takes as long.)
+-- set them only where they differ, takes longer.)
+
+-- Nearly every statement is one of these two: all columns of a table whose key is one column. Each operator, function and
+-- subscript here is set up anew for every statement, which costs more than what most of them then do: none is needless, and
+-- that is why the other cases have functions of their own.
+CREATE FUNCTION :"schema".capture_insert_one_key() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+#variable_conflict use_variable
+BEGIN
+  INSERT INTO changes (relation, operation, key, after)
+  SELECT TG_ARGV[0], 'create', jsonb_build_object(r.k, r.whole -> r.k), r.whole
+  FROM (SELECT CASE WHEN pg_column_size(n.*) <= 524288 THEN to_json(n.*) END AS whole, TG_ARGV[2] AS k FROM new_rows n OFFSET 0) r
+  WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+  IF current_setting('coordination.slow', true) = 'some' THEN
+    PERFORM set_config('coordination.slow', '', true);
+    EXECUTE capture_rest('create', 'new_rows', TG_ARGV[2:], '{}') USING TG_ARGV[0], E'%\\\\u%';
+  END IF;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION :"schema".capture_delete_one_key() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+#variable_conflict use_variable
+BEGIN
+  INSERT INTO changes (relation, operation, key, before)
+  SELECT TG_ARGV[0], 'delete', jsonb_build_object(r.k, r.whole -> r.k), r.whole
+  FROM (SELECT CASE WHEN pg_column_size(o.*) <= 524288 THEN to_json(o.*) END AS whole, TG_ARGV[2] AS k FROM old_rows o OFFSET 0) r
+  WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+  IF current_setting('coordination.slow', true) = 'some' THEN
+    PERFORM set_config('coordination.slow', '', true);
+    EXECUTE capture_rest('delete', 'old_rows', TG_ARGV[2:], '{}') USING TG_ARGV[0], E'%\\\\u%';
+  END IF;
+  RETURN NULL;
+END $$;
 
 CREATE FUNCTION :"schema".capture_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -177,29 +228,15 @@ SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET b
 AS $$
 #variable_conflict use_variable
 BEGIN
-  IF TG_ARGV[2] = '' AND TG_NARGS = 4 THEN
-    -- The common case stands alone: subplans cost even where they are not run.
+  IF TG_ARGV[1] = '' THEN
     INSERT INTO changes (relation, operation, key, after)
-    SELECT TG_ARGV[0], 'create', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
-    FROM (SELECT CASE WHEN pg_column_size(n.*) <= TG_ARGV[1]::int THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
-    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-    IF current_setting('coordination.slow', true) IS DISTINCT FROM 'some' THEN
-      RETURN NULL;
-    END IF;
-  ELSIF TG_ARGV[2] = '' THEN
-    INSERT INTO changes (relation, operation, key, after)
-    SELECT TG_ARGV[0], 'create', CASE WHEN TG_NARGS > 3 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[3:]) k) END, r.whole
-    FROM (SELECT CASE WHEN pg_column_size(n.*) <= TG_ARGV[1]::int THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
-    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+    SELECT TG_ARGV[0], 'create', CASE WHEN TG_NARGS > 2 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[2:]) k) END, r.whole
+    FROM (SELECT CASE WHEN pg_column_size(n.*) <= 524288 THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
+    WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
   END IF;
-  IF TG_ARGV[2] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
+  IF TG_ARGV[1] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
     PERFORM set_config('coordination.slow', '', true);
-    EXECUTE format('INSERT INTO changes (relation, operation, key, after) '
-        || 'SELECT $1, ''create'', %s, CASE WHEN pg_column_size(n.*) <= $2 THEN %s END FROM new_rows n, %s '
-        || 'WHERE $3 OR CASE WHEN pg_column_size(n.*) <= $2 THEN strpos(to_json(n.*)::text, ''\u'') > 0 ELSE true END',
-                   capture_key_expression('n', TG_ARGV[3:]), capture_row_expression('n', capture_kept(TG_ARGV[2])),
-                   capture_absent(TG_ARGV[3:] || capture_kept(TG_ARGV[2])))
-      USING TG_ARGV[0], TG_ARGV[1]::int, TG_ARGV[2] <> '';
+    EXECUTE capture_rest('create', 'new_rows', TG_ARGV[2:], capture_kept(TG_ARGV[1])) USING TG_ARGV[0], E'%\\\\u%';
   END IF;
   RETURN NULL;
 END $$;
@@ -211,29 +248,15 @@ SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET b
 AS $$
 #variable_conflict use_variable
 BEGIN
-  IF TG_ARGV[2] = '' AND TG_NARGS = 4 THEN
-    -- The common case stands alone: subplans cost even where they are not run.
+  IF TG_ARGV[1] = '' THEN
     INSERT INTO changes (relation, operation, key, before)
-    SELECT TG_ARGV[0], 'delete', jsonb_build_object(TG_ARGV[3], r.whole -> TG_ARGV[3]), r.whole
-    FROM (SELECT CASE WHEN pg_column_size(o.*) <= TG_ARGV[1]::int THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
-    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-    IF current_setting('coordination.slow', true) IS DISTINCT FROM 'some' THEN
-      RETURN NULL;
-    END IF;
-  ELSIF TG_ARGV[2] = '' THEN
-    INSERT INTO changes (relation, operation, key, before)
-    SELECT TG_ARGV[0], 'delete', CASE WHEN TG_NARGS > 3 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[3:]) k) END, r.whole
-    FROM (SELECT CASE WHEN pg_column_size(o.*) <= TG_ARGV[1]::int THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
-    WHERE CASE WHEN strpos(r.whole::text, '\u') = 0 THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+    SELECT TG_ARGV[0], 'delete', CASE WHEN TG_NARGS > 2 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[2:]) k) END, r.whole
+    FROM (SELECT CASE WHEN pg_column_size(o.*) <= 524288 THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
+    WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
   END IF;
-  IF TG_ARGV[2] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
+  IF TG_ARGV[1] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
     PERFORM set_config('coordination.slow', '', true);
-    EXECUTE format('INSERT INTO changes (relation, operation, key, before) '
-        || 'SELECT $1, ''delete'', %s, CASE WHEN pg_column_size(o.*) <= $2 THEN %s END FROM old_rows o, %s '
-        || 'WHERE $3 OR CASE WHEN pg_column_size(o.*) <= $2 THEN strpos(to_json(o.*)::text, ''\u'') > 0 ELSE true END',
-                   capture_key_expression('o', TG_ARGV[3:]), capture_row_expression('o', capture_kept(TG_ARGV[2])),
-                   capture_absent(TG_ARGV[3:] || capture_kept(TG_ARGV[2])))
-      USING TG_ARGV[0], TG_ARGV[1]::int, TG_ARGV[2] <> '';
+    EXECUTE capture_rest('delete', 'old_rows', TG_ARGV[2:], capture_kept(TG_ARGV[1])) USING TG_ARGV[0], E'%\\\\u%';
   END IF;
   RETURN NULL;
 END $$;
@@ -255,19 +278,19 @@ BEGIN
   IF olds = 0 AND news = 0 THEN
     RETURN NULL;
   END IF;
-  IF olds = 1 AND news = 1 AND TG_NARGS = 4 AND TG_ARGV[2] = '' THEN
+  IF olds = 1 AND news = 1 AND TG_NARGS = 3 AND TG_ARGV[1] = '' THEN
     INSERT INTO changes (relation, operation, key, old_key, before, after)
     SELECT TG_ARGV[0], 'update', k.key_is, nullif(k.key_was, k.key_is), k.before, k.after
     FROM (
       SELECT r.before, r.after,
-             jsonb_build_object(TG_ARGV[3], r.before -> TG_ARGV[3]) AS key_was,
-             jsonb_build_object(TG_ARGV[3], r.after -> TG_ARGV[3]) AS key_is
+             jsonb_build_object(TG_ARGV[2], r.before -> TG_ARGV[2]) AS key_was,
+             jsonb_build_object(TG_ARGV[2], r.after -> TG_ARGV[2]) AS key_is
       FROM (
-        SELECT CASE WHEN pg_column_size(o.*) <= TG_ARGV[1]::int THEN to_json(o.*) END AS before,
-               CASE WHEN pg_column_size(n.*) <= TG_ARGV[1]::int THEN to_json(n.*) END AS after
+        SELECT CASE WHEN pg_column_size(o.*) <= 524288 THEN to_json(o.*) END AS before,
+               CASE WHEN pg_column_size(n.*) <= 524288 THEN to_json(n.*) END AS after
         FROM old_rows o, new_rows n OFFSET 0
       ) r
-      WHERE strpos(r.before::text, '\u') = 0 AND strpos(r.after::text, '\u') = 0
+      WHERE r.before::text NOT LIKE E'%\\\\u%' AND r.after::text NOT LIKE E'%\\\\u%'
       OFFSET 0
     ) k;
     IF FOUND THEN
@@ -279,15 +302,15 @@ BEGIN
        'INSERT INTO changes (relation, operation, key, old_key, before, after) '
     || 'SELECT $1, CASE WHEN n.i IS NULL THEN ''delete'' WHEN o.i IS NULL THEN ''create'' ELSE ''update'' END, '
     || 'coalesce(n.k, o.k), CASE WHEN n.i IS NOT NULL THEN nullif(o.k, n.k) END, o.j, n.j '
-    || 'FROM (SELECT row_number() OVER () AS i, %1$s AS k, CASE WHEN pg_column_size(o.*) <= $2 THEN %2$s END AS j FROM old_rows o, %3$s) o '
-    || '%4$s (SELECT row_number() OVER () AS i, %5$s AS k, CASE WHEN pg_column_size(n.*) <= $2 THEN %6$s END AS j FROM new_rows n, %3$s) n '
+    || 'FROM (SELECT row_number() OVER () AS i, %1$s AS k, CASE WHEN pg_column_size(o.*) <= 524288 THEN %2$s END AS j FROM old_rows o, %3$s) o '
+    || '%4$s (SELECT row_number() OVER () AS i, %5$s AS k, CASE WHEN pg_column_size(n.*) <= 524288 THEN %6$s END AS j FROM new_rows n, %3$s) n '
     || 'ON %7$s ORDER BY n.i, o.i',
-       capture_key_expression('o', TG_ARGV[3:]), capture_row_expression('o', capture_kept(TG_ARGV[2])),
-       capture_absent(TG_ARGV[3:] || capture_kept(TG_ARGV[2])),
+       capture_key_expression('o', TG_ARGV[2:]), capture_row_expression('o', capture_kept(TG_ARGV[1])),
+       capture_absent(TG_ARGV[2:] || capture_kept(TG_ARGV[1])),
        CASE WHEN olds = news THEN 'JOIN' ELSE 'FULL JOIN' END,
-       capture_key_expression('n', TG_ARGV[3:]), capture_row_expression('n', capture_kept(TG_ARGV[2])),
+       capture_key_expression('n', TG_ARGV[2:]), capture_row_expression('n', capture_kept(TG_ARGV[1])),
        CASE WHEN olds = news THEN 'o.i = n.i' ELSE 'o.k = n.k' END)
-    USING TG_ARGV[0], TG_ARGV[1]::int;
+    USING TG_ARGV[0];
   RETURN NULL;
 END $$;
 
@@ -298,19 +321,19 @@ SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
 DECLARE
-  cap     CONSTANT int := TG_ARGV[1];
-  keys    CONSTANT text[] := TG_ARGV[3:];
-  kept    CONSTANT text[] := coalesce(nullif(TG_ARGV[2], ''), '{}');
+  cap     CONSTANT int := 524288;
+  keys    CONSTANT text[] := TG_ARGV[2:];
+  kept    CONSTANT text[] := coalesce(nullif(TG_ARGV[1], ''), '{}');
   old_row json;
   new_row json;
   key_was jsonb;
   key_is  jsonb;
 BEGIN
   IF TG_OP <> 'INSERT' THEN
-    IF TG_ARGV[2] = '' AND pg_column_size(OLD) <= cap THEN
+    IF TG_ARGV[1] = '' AND pg_column_size(OLD) <= cap THEN
       old_row := to_json(OLD);
     END IF;
-    IF strpos(old_row::text, '\u') = 0 THEN
+    IF old_row::text NOT LIKE E'%\\\\u%' THEN
       key_was := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, old_row -> k) FROM unnest(keys) k) END;
     ELSE
       EXECUTE format('SELECT %s, CASE WHEN $2 THEN %s END FROM (SELECT ($1).*) AS o, %s',
@@ -319,10 +342,10 @@ BEGIN
     END IF;
   END IF;
   IF TG_OP <> 'DELETE' THEN
-    IF TG_ARGV[2] = '' AND pg_column_size(NEW) <= cap THEN
+    IF TG_ARGV[1] = '' AND pg_column_size(NEW) <= cap THEN
       new_row := to_json(NEW);
     END IF;
-    IF strpos(new_row::text, '\u') = 0 THEN
+    IF new_row::text NOT LIKE E'%\\\\u%' THEN
       key_is := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, new_row -> k) FROM unnest(keys) k) END;
     ELSE
       EXECUTE format('SELECT %s, CASE WHEN $2 THEN %s END FROM (SELECT ($1).*) AS n, %s',
@@ -370,8 +393,10 @@ BEGIN
 END $$;
 
 -- Whoever may attach these to a table of his own could write what he likes into the log.
+REVOKE ALL ON FUNCTION :"schema".capture_insert_one_key() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_delete_one_key() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_row() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_truncate() FROM PUBLIC;
@@ -383,8 +408,11 @@ ALTER FUNCTION :"schema".capture_key_expression(text, text[]) OWNER TO coordinat
 ALTER FUNCTION :"schema".capture_absent(text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_row_expression(text, text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_kept(text) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_rest(text, text, text[], text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_insert_one_key() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_insert() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_update() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_delete_one_key() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_delete() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_row() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_truncate() OWNER TO coordination_capture;

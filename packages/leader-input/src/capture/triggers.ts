@@ -23,7 +23,7 @@ interface Trigger {
   readonly create: string | null
 }
 
-/** The largest row that is captured whole; of a larger one only the key is. */
+/** The largest row that is captured whole; of a larger one only the key is. The capture functions have the same number. */
 export const largestRowBytes = 524_288
 
 /** How our triggers are called. They fire in the order of names, so ours come before the user's. */
@@ -60,7 +60,8 @@ function wantedTriggers(
       create: `CREATE OR REPLACE TRIGGER ${quoteIdentifier(name)} ${clause} EXECUTE FUNCTION ${quoteIdentifier(schema)}.${fn}(${args.map(quoteLiteral).join(', ')})`,
     })
   }
-  const args = [table.location, String(largestRowBytes), union.columns ?? '', ...table.keyColumns]
+  const args = [table.location, union.columns ?? '', ...table.keyColumns]
+  const oneKey = union.columns === null && table.keyColumns.length === 1
   for (const operation of ['create', 'update', 'delete', 'truncate'] as const) {
     if (!union.operations.has(operation)) continue
     const event = sqlEvent[operation]
@@ -76,7 +77,8 @@ function wantedTriggers(
           args,
         )
     } else {
-      const fn = `capture_${event.toLowerCase()}`
+      const ofItsOwn = oneKey && (operation === 'create' || operation === 'delete')
+      const fn = `capture_${event.toLowerCase()}${ofItsOwn ? '_one_key' : ''}`
       add(
         prefix + operation,
         fn,

@@ -125,6 +125,60 @@ describe('escalation', () => {
     await owner.end()
   })
 
+  it('uses no function, operator, type or table that somebody puts before those of the server', async () => {
+    const shapes = { plain: {}, doubly: {}, partly: { columns: ['id'] as const }, nested: {} }
+    await admin.query(`
+      CREATE TABLE doubly (id int, n int DEFAULT 1, v text, PRIMARY KEY (id, n)); CREATE TABLE partly (id int PRIMARY KEY, v text);
+      CREATE TABLE nested (id int PRIMARY KEY, v text);
+      CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+      CREATE TRIGGER nothing AFTER INSERT ON nested FOR EACH ROW EXECUTE FUNCTION nothing();
+      GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON plain, doubly, partly, nested TO input_owner`)
+    await using installer = createLeaderInput<Record<string, { id: number }>>({
+      pool: admin,
+      locker: createMemoryLocker(),
+      name: 'shadowed',
+      tables: shapes,
+    })
+    await installer.install()
+    const owner = new Client({ connectionString: as('input_owner') })
+    await owner.connect()
+    await owner.query(`
+      CREATE FUNCTION owned.refuse() RETURNS bool LANGUAGE plpgsql AS $f$ BEGIN RAISE 'ran as %', current_user; END $f$;
+      CREATE TYPE owned.json AS (a text); CREATE TYPE owned.jsonb AS (a text); CREATE DOMAIN owned.int4 AS text CHECK (owned.refuse());
+      CREATE DOMAIN owned.text AS pg_catalog.text CHECK (owned.refuse()); CREATE DOMAIN owned.bool AS pg_catalog.bool CHECK (owned.refuse());
+      CREATE TABLE owned.changes (relation pg_catalog.text, operation pg_catalog.text, key pg_catalog.jsonb, old_key pg_catalog.jsonb, before pg_catalog.json, after pg_catalog.json);
+      CREATE TABLE owned.new_rows (id int); CREATE TABLE owned.old_rows (id int)`)
+    const shadow = (name: string, parameters: string, result: string): string =>
+      `CREATE FUNCTION owned.${name}(${parameters}) RETURNS ${result} LANGUAGE sql AS 'SELECT NULL::${result} WHERE owned.refuse()';`
+    const operator = (name: string, left: string, right: string, result: string): string =>
+      `CREATE FUNCTION owned.shadow_${left}_${right}_${Buffer.from(name).toString('hex')}(pg_catalog.${left}, pg_catalog.${right}) RETURNS pg_catalog.${result} LANGUAGE sql AS 'SELECT NULL::pg_catalog.${result} WHERE owned.refuse()';
+       CREATE OPERATOR owned.${name} (LEFTARG = pg_catalog.${left}, RIGHTARG = pg_catalog.${right}, FUNCTION = owned.shadow_${left}_${right}_${Buffer.from(name).toString('hex')});`
+    await owner.query(`
+      ${shadow('to_json', 'anyelement', 'pg_catalog.json')} ${shadow('pg_column_size', 'anyelement', 'pg_catalog.int4')}
+      ${shadow('to_json', 'public.plain', 'pg_catalog.json')} ${shadow('pg_column_size', 'public.plain', 'pg_catalog.int4')}
+      ${shadow('jsonb_build_object', 'pg_catalog.text, pg_catalog.json', 'pg_catalog.jsonb')} ${shadow('cardinality', 'pg_catalog.text[]', 'pg_catalog.int4')}
+      ${shadow('set_config', 'pg_catalog.text, pg_catalog.text, pg_catalog.bool', 'pg_catalog.text')}
+      ${shadow('current_setting', 'pg_catalog.text, pg_catalog.bool', 'pg_catalog.text')} ${shadow('unnest', 'pg_catalog.text[]', 'SETOF pg_catalog.text').replace('NULL::SETOF ', 'NULL::')}
+      ${shadow('capture_rest', 'pg_catalog.text, pg_catalog.text, pg_catalog.text[], pg_catalog.text[]', 'pg_catalog.text')}
+      ${operator('!~~', 'text', 'text', 'bool')} ${operator('~~', 'text', 'text', 'bool')} ${operator('=', 'text', 'text', 'bool')}
+      ${operator('<>', 'text', 'text', 'bool')} ${operator('<=', 'int4', 'int4', 'bool')} ${operator('=', 'int8', 'int8', 'bool')}
+      ${operator('=', 'jsonb', 'jsonb', 'bool')} ${operator('=', 'int4', 'int4', 'bool')} ${operator('->', 'json', 'text', 'json')}`)
+    await admin.query('TRUNCATE coordination.changes')
+    await owner.query('SET search_path = owned, pg_temp, pg_catalog')
+    for (const table of Object.keys(shapes))
+      await owner.query(`
+        INSERT INTO public.${table} (id, v) VALUES (90, 'a'); INSERT INTO public.${table} (id, v) VALUES (91, 'b'), (92, E'C:\\\\users');
+        UPDATE public.${table} SET v = 'c' WHERE id OPERATOR(pg_catalog.=) 90; UPDATE public.${table} SET v = 'd' WHERE id OPERATOR(pg_catalog.>=) 90;
+        DELETE FROM public.${table} WHERE id OPERATOR(pg_catalog.=) 90; DELETE FROM public.${table} WHERE id OPERATOR(pg_catalog.>) 90; TRUNCATE public.${table}`)
+    const { rows } = await admin.query(
+      `SELECT relation, string_agg(operation || coalesce(key ->> 'id', ''), ' ' ORDER BY operation, key ->> 'id') AS log
+         FROM coordination.changes GROUP BY 1 ORDER BY 1`,
+    )
+    const log = 'create90 create91 create92 delete90 delete91 delete92 truncate update90 update90 update91 update92'
+    expect(rows).toEqual(['doubly', 'nested', 'partly', 'plain'].map((table) => ({ relation: `public.${table}`, log })))
+    await owner.end()
+  })
+
   it('lets nobody attach the capture functions to a table of his own', async () => {
     const owner = new Client({ connectionString: as('input_owner') })
     await owner.connect()
@@ -132,7 +186,7 @@ describe('escalation', () => {
     await owner.query('CREATE TABLE owned.forged (id int)')
     await expect(
       owner.query(
-        `CREATE TRIGGER x AFTER INSERT ON owned.forged REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION coordination.capture_insert('public.plain', '1000', '', 'id')`,
+        `CREATE TRIGGER x AFTER INSERT ON owned.forged REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION coordination.capture_insert('public.plain', '', 'id')`,
       ),
     ).rejects.toMatchObject({ code: '42501' })
     await owner.end()
