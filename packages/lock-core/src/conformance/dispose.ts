@@ -73,8 +73,8 @@ export const dispose: Topic = {
         await lock.release()
         assertOver(lock, 'a released lock')
         assert.equal(signal.aborted, false, 'release() aborted the signal')
-        assert.equal(await other.tryAcquire(key), null, 'the key was free before minHoldMs had passed')
-        const next = await bench.soon('the end of minHoldMs', other.acquire(key))
+        // On a machine that has just stood still the time may be over already.
+        const next = (await other.tryAcquire(key)) ?? (await bench.soon('the end of minHoldMs', other.acquire(key)))
         const elapsedMs = Date.now() - lock.acquiredAt.getTime()
         assert(elapsedMs >= bench.ttlMs - 50, `the key was free ${elapsedMs} ms after the grant`)
         await next.release()
