@@ -181,6 +181,6 @@ const putRight = async (world: World, replicas: readonly AnyReplica[]): Promise<
     replica.process.resume()
     replica.process.send({ do: 'shift-clock', ms: 0 })
   }
-  await eventually(() => world.admin.query('ALTER SYSTEM RESET ALL').then(() => true), { deadlineMs: 20_000 })
+  await eventually(() => world.admin.query('ALTER SYSTEM RESET ALL').then(() => true), { deadlineMs: 60_000 })
   await world.admin.query('SELECT pg_reload_conf()')
 }

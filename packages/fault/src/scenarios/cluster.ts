@@ -126,7 +126,7 @@ export const clusterScenario: Scenario = {
     // Events are told as they are read; the views agree, so what the events add up to is the same a moment later.
     for (const { processName } of replicas) {
       await eventually(() => line(foldEvents(events.get(processName) ?? []).values()) === truth(), {
-        deadlineMs: 3_000,
+        deadlineMs: 15_000,
       }).catch(() => {
         const folded = line(foldEvents(events.get(processName) ?? []).values())
         if (violations.length === 0)
