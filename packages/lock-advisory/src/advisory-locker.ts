@@ -21,7 +21,7 @@ import {
   tracedAcquire,
   tracedAcquireMany,
 } from '@x/lock-core/adapter'
-import { connectionSource } from '@x/pg-session'
+import { connectionSource, quoteIdentifier } from '@x/pg-session'
 import { Acquiring, type WantedLock } from './acquiring.ts'
 import { type ListedLock, listLocks, type StatusRow, statusOf } from './inspect.ts'
 import { SharedMemoryBudget } from './memory-budget.ts'
@@ -79,6 +79,7 @@ class SessionLocker implements AdvisoryLocker {
 
   constructor(options: AdvisoryLockerOptions) {
     const resolved = parseOptions(advisoryOptions, options, what)
+    quoteIdentifier(resolved.schema, 'schema')
     const { namespace, schema, detectMs, idleMs, pooler, applicationName = ownName() } = resolved
     const { logger, policy } = options
     const session = { source: connectionSource(options, what), applicationName, detectMs, pooler, logger }

@@ -73,6 +73,8 @@ export interface AdvisoryLockerOptions extends ObservabilityOptions {
 }
 
 const int32 = z.number().int().min(-2_147_483_648).max(2_147_483_647)
+/** In the message of a connection's start strings end at a NUL: what follows it would be read as another setting. */
+const withoutNul = (text: string): boolean => !text.includes('\0') && text.isWellFormed()
 const milliseconds = z.number().min(1).max(2_147_483_647)
 
 /** Options with every default filled in; where to connect is checked by whoever connects. */
@@ -105,6 +107,6 @@ export const advisoryOptions: z.ZodType<ResolvedOptions> = z.strictObject({
   pollMs: milliseconds.default(900),
   pooler: z.enum(['refuse', 'session']).default('refuse'),
   maxLocks: z.number().int().min(1).optional(),
-  applicationName: z.string().min(1).max(63).optional(),
+  applicationName: z.string().min(1).max(63).refine(withoutNul, 'expected well-formed Unicode without NUL').optional(),
   schema: z.string().min(1).default('coordination'),
 })

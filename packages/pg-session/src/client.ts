@@ -86,4 +86,12 @@ export function processIdOf(client: object): number | null {
   return typeof id === 'number' ? id : null
 }
 
+/** Last word on what `pg_stat_activity` shows: the driver takes the name in a connection string before that beside it. */
+export function nameClient(client: pg.Client, applicationName: string): void {
+  const parameters: unknown = Reflect.get(client, 'connectionParameters')
+  if (typeof parameters === 'object' && parameters !== null) {
+    Reflect.set(parameters, 'application_name', applicationName)
+  }
+}
+
 const ignore = (): void => {}

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { ClosedError, ConnectionError, type CoordinationError, UnsupportedError } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import type pg from 'pg'
-import { connectClient } from './client.ts'
+import { connectClient, nameClient } from './client.ts'
 import { introduceWire } from './introduction.ts'
 import type { Row, Statement } from './statement.ts'
 import * as statements from './statements.ts'
@@ -56,12 +56,12 @@ export class ListenerConnection {
       {
         connectionTimeoutMillis: detectMs,
         ...options.settings,
-        application_name: applicationName,
         keepAliveInitialDelayMillis: detectMs,
       },
       (channel, payload) => (channel === probe.channel ? probe.heard() : options.onNotification(channel, payload)),
     )
     const { client } = subscriber
+    nameClient(client, applicationName)
     const connectedAt = monotonicNow()
     await connectClient(client, { connect: () => subscriber.subscriber.connect(), signal })
 

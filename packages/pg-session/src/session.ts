@@ -1,7 +1,7 @@
 import type { CoordinationError, Logger } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import pg from 'pg'
-import { connectClient } from './client.ts'
+import { connectClient, nameClient } from './client.ts'
 import { type ConnectionSource, settingsFrom } from './connection-source.ts'
 import { type Introduction, introduceWire } from './introduction.ts'
 import type { Row, Statement } from './statement.ts'
@@ -78,10 +78,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const client = new pg.Client({
     connectionTimeoutMillis: detectMs,
     ...settings,
-    application_name: applicationName,
     keepAlive: true,
     keepAliveInitialDelayMillis: detectMs,
   })
+  nameClient(client, applicationName)
   const connectedAt = monotonicNow()
   await connectClient(client, { connect: () => client.connect(), signal })
 

@@ -41,7 +41,10 @@ describe('options', () => {
       { maxConnections: 0 },
       { pooler: 'ignore' },
       { applicationName: 'x'.repeat(64) },
+      { applicationName: 'app\0options' },
       { schema: '' },
+      { schema: 'x'.repeat(64) },
+      { schema: 'a\0b' },
     ]
     for (const options of bad) {
       const where = Object.keys(options).length === 0 || 'pool' in options ? {} : { connectionString: 'postgres://db' }

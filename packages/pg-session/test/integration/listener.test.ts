@@ -265,6 +265,15 @@ describe('closing', () => {
     await eventually(async () => (await listeners()).length === 0)
   })
 
+  it('has the name that it was given, whatever name the connection string has', async () => {
+    const url = new URL(database.url)
+    url.searchParams.set('application_name', 'from the url')
+    const { listener } = listen({ url: url.href })
+    await listener.listen('orders')
+    expect(await listeners()).toHaveLength(1)
+    await listener.close()
+  })
+
   it('asks again when the function for the connection never answers', async () => {
     let asked = 0
     const connection = (): Promise<{ connectionString: string }> => {

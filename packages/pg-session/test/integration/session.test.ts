@@ -27,6 +27,15 @@ describe('an open session', () => {
     await session.close()
   })
 
+  it('has the name that it was given, whatever name the connection string has', async () => {
+    const url = new URL(database.url)
+    url.searchParams.set('application_name', 'from the url')
+    const session = await open({ url: url.href })
+    const rows = await session.query({ name: 'name', text: `SELECT current_setting('application_name')` }, [])
+    expect(rows).toEqual([[applicationName]])
+    await session.close()
+  })
+
   it('makes the server notice a dead client in seconds, and lets the caller add settings', async () => {
     const session = await open({ detectMs: 3_000, settings: { lock_timeout: '77', no_such_setting: '1' } })
     const names = 'idle_session_timeout statement_timeout lock_timeout tcp_keepalives_idle tcp_user_timeout'
