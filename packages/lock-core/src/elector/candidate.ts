@@ -146,7 +146,11 @@ export class Candidate implements LeaderElector {
     const term = new OfficeTerm(this.#terms + 1, lock, () => {
       if (this.#state.kind === 'leading') this.#move({ kind: stop.aborted ? 'stopping' : 'campaigning' })
     })
-    if (!term.isCurrent()) return
+    if (!term.isCurrent()) {
+      // A ttl shorter than the way to the store: the next lock would be over as well.
+      this.#pauseMs = jittered(this.#options.retryMs, this.#random)
+      return
+    }
     this.#terms = term.number
     this.#move({ kind: 'leading', term })
     const woundUp = Promise.withResolvers<void>()

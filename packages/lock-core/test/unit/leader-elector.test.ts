@@ -327,6 +327,29 @@ describe('a leader elector', () => {
     expect(log.filter((line) => line.startsWith('demoted'))).toEqual(['demoted 1 stopped', 'demoted 2 stopped'])
   })
 
+  it('pauses when the lock that it was given is over already, instead of asking for one after the other', async () => {
+    const locker = createMemoryLocker()
+    let grants = 0
+    const acquire: Locker['acquire'] = async (key, options) => {
+      grants += 1
+      const lock = await locker.acquire(key, options)
+      // As with a ttl that is shorter than the way to the store.
+      if (grants < 3) await locker.forceRelease(key)
+      await nextTurn()
+      return lock
+    }
+    const { elector, log, clock } = candidate(delegate(locker, { acquire }))
+    elector.start()
+    for (const expected of [1, 2]) {
+      await until(() => grants >= expected)
+      for (let turn = 0; turn < 10; turn += 1) await nextTurn()
+      expect([grants, elector.state]).toEqual([expected, 'campaigning'])
+      clock.advance(1_200)
+    }
+    await until(() => elector.isLeader())
+    expect(log).toEqual(['elected 1'])
+  })
+
   it('of many candidates exactly one leads at any time, through random resignations', async () => {
     const store = {}
     let leaders = 0
