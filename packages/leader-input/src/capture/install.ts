@@ -26,6 +26,11 @@ const nothing = (): Notes => ({ created: [], changed: [], removed: [], unchanged
 /** A lock on a table is waited for this long at a time: those who queue behind us wait as long. */
 const lockTimeoutMs = 500
 const lockAttempts = 40
+/**
+ * A table that is in use, a deadlock, and the end of our session: who takes over the lead ends whoever holds the cursor for
+ * longer than a leader may, and cannot know that it is an installation that waits for a table.
+ */
+const passing: ReadonlySet<string> = new Set(['55P03', '40P01', '57P01'])
 
 /** Makes the database as the options want it. Idempotent; safe when many replicas call it at once. */
 export async function install(
@@ -182,8 +187,7 @@ export async function underLock<T>(
         return fn(connection)
       })
     } catch (error) {
-      const state = sqlStateOf(error)
-      if ((state !== '55P03' && state !== '40P01') || attempt >= lockAttempts) throw error
+      if (!passing.has(sqlStateOf(error) ?? '') || attempt >= lockAttempts) throw error
       await delay(Math.random() * lockTimeoutMs)
     }
   }

@@ -1,3 +1,4 @@
+import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
 import { shopInput, shopTemplate } from '../support/shop.ts'
@@ -14,4 +15,24 @@ it('does not wait for the batch of a leader, which may stand still: a replica th
   expect((await second.install()).unchanged).toContain('cursor test')
   await leader.query('ROLLBACK')
   await leader.end()
+})
+
+it('begins again when its session is ended while it waits for a table, as by a leader that takes over', async () => {
+  const pool = database.pool()
+  const writer = await database.client()
+  await writer.query("BEGIN; INSERT INTO notes VALUES ('open')")
+  const own = database.pool({ application_name: 'installer' }).on('error', () => {})
+  const input = shopInput(own, { name: 'interrupted', tables: ['notes'], backfill: true })
+  const installing = input.install()
+  await eventually(async () => {
+    const { rowCount } = await pool.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'installer' AND wait_event_type = 'Lock' AND query LIKE 'CREATE OR REPLACE TRIGGER%'`,
+    )
+    return rowCount === 1
+  })
+  await writer.query('COMMIT')
+  await writer.end()
+  expect((await installing).created).toContain('input interrupted on public.notes')
+  await own.end()
 })
