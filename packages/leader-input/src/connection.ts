@@ -20,6 +20,8 @@ export interface Connection {
   readonly isReleased: boolean
   /** By the server's last answer no transaction is open. False where the driver does not tell (`pg` before 8.21). */
   readonly isIdle: boolean
+  /** The server's process at the other end, as the server named it; null where the driver does not tell. */
+  readonly backend: string | null
   /** Gives the client back, or ends it when it is broken or `destroy` says so. Idempotent. */
   release(destroy?: boolean): void
 }
@@ -139,6 +141,10 @@ export function connectionOver(client: PoolClient, shared: Shared): Connection {
     },
     get isIdle() {
       return isIdle(client)
+    },
+    get backend() {
+      const pid: unknown = Reflect.get(client, 'processID')
+      return typeof pid === 'number' ? String(pid) : null
     },
     release(destroy = false) {
       if (released) return

@@ -53,7 +53,8 @@ export interface LeaderInput<DB> extends AsyncDisposable {
   lag(): Promise<Lag>
   /**
    * Asks the leader, whichever replica it is, to hand parked events to its handler again, in order; resolves when it has
-   * tried all of them. What only waited behind one that succeeds is handed over after it, and not counted.
+   * tried all of them. What only waited behind one that succeeds is handed over after it, and not counted. All stay parked
+   * while the leader has no handler because it hands out events by `events()`.
    */
   replayParked(filter?: {
     location?: string | undefined

@@ -1,4 +1,4 @@
-import { ConfigurationError, FencedError, type Lock, type Logger } from '@x/lock-core'
+import { ConfigurationError, FencedError, type Lock, type Logger, SchemaError } from '@x/lock-core'
 import { sqlStateOf } from '@x/pg-session'
 import type { Connection } from './connections.ts'
 import { parseCursor, type StoredCursor } from './log/cursor.ts'
@@ -59,12 +59,33 @@ export async function takeEpoch(
       await connection.run('ROLLBACK')
       if (sqlStateOf(error) !== '55P03') throw error
     }
-    for (const [pid] of await connection.rows(statements.cursorHolder, [name])) {
+    const [row] = await connection.rows(statements.readCursor, [name])
+    // Whoever holds it may be the rebase that is missing, which takes its time.
+    if (row !== undefined) refuseOtherServer(name, parseCursor(row))
+    for (const pid of await cursorHolders(connection, statements, name)) {
       lock.assertHeld()
       logger?.warn({ input: name, pid }, 'ending the backend of a former leader, which holds the cursor')
-      await connection.rows({ name: 'input_end_backend', text: 'SELECT pg_terminate_backend($1)' }, [pid])
+      await connection.rows(statements.endBackend, [pid])
     }
   }
+}
+
+/**
+ * Ends the backend of a connection that this leader has given up, if it is still at work in the transaction of a batch: the
+ * server does not look whether somebody waits for a statement, and the next batch would wait for the cursor behind it.
+ */
+export async function endAbandoned(
+  connection: Connection,
+  statements: LogStatements,
+  name: string,
+  backend: string | null,
+): Promise<void> {
+  if (backend === null || !(await cursorHolders(connection, statements, name)).includes(backend)) return
+  await connection.rows(statements.endBackend, [backend])
+}
+
+async function cursorHolders(connection: Connection, statements: LogStatements, name: string): Promise<string[]> {
+  return (await connection.rows(statements.cursorHolder, [name])).map(([pid]) => String(pid))
 }
 
 /** To the token where tokens count, else to the next. */
@@ -84,6 +105,15 @@ async function moveEpoch(
   const met = cursor.epoch - 1n
   if (token !== null && met !== foreignEpoch) throw new Outranked(name, token, met)
   return cursor
+}
+
+/** @throws {SchemaError} where transaction ids of the log mean something else than when it was written */
+export function refuseOtherServer(name: string, { sameServer }: Pick<StoredCursor, 'sameServer'>): void {
+  if (sameServer) return
+  throw new SchemaError(
+    'SCHEMA_OUTDATED',
+    `input ${name}: the log was written by another server (its system identifier differs), where transaction ids meant something else; expected the same server, or rebase() after a restore ({ upgraded: true } after pg_upgrade)`,
+  )
 }
 
 export function notInstalled(name: string): ConfigurationError {

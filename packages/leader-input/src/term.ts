@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { FeedGapError, FencedError, type Lock, type Logger, SchemaError } from '@x/lock-core'
+import { FeedGapError, FencedError, type Lock, type Logger } from '@x/lock-core'
 import type { KyselyPlugin } from 'kysely'
 import type { CaptureStatements } from './capture/statements.ts'
 import type { CapturedTable } from './capture/tables.ts'
@@ -12,6 +12,7 @@ import { BlockedKeys } from './handling/blocked-keys.ts'
 import type { HandOver } from './handling/hand-over.ts'
 import type { ParkStatements } from './handling/statements.ts'
 import type { HealthRecord } from './health.ts'
+import { endAbandoned, refuseOtherServer } from './leadership.ts'
 import type { Cursor, StoredCursor } from './log/cursor.ts'
 import { moveValues } from './log/reader.ts'
 import type { LogStatements } from './log/statements.ts'
@@ -45,6 +46,8 @@ export class Term<DB> {
   readonly parts: InputParts<DB>
   readonly signal: AbortSignal
   blocked: BlockedKeys = new BlockedKeys()
+  /** What this leader knows to be installed, as `Drift` has it. */
+  installed: readonly string[] = []
   readonly #lock: Lock
   readonly #stored: StoredCursor
   #cursor: Cursor
@@ -103,7 +106,11 @@ export class Term<DB> {
 
   /** The term's connection; a new one when the handler has cost it the last. */
   async connection(): Promise<Connection> {
-    if (this.#connection.isReleased) this.#connection = await this.parts.connections.connect()
+    if (this.#connection.isReleased) {
+      const { backend } = this.#connection
+      this.#connection = await this.parts.connections.connect()
+      await endAbandoned(this.#connection, this.parts.log, this.options.name, backend)
+    }
     return this.#connection
   }
 
@@ -128,6 +135,7 @@ export class Term<DB> {
       lock: this.#lock,
       epoch: this.epoch,
       revision: this.#stored.revision,
+      installed: this.installed,
       lineage: this.#cursor.lineage,
       signal: this.signal,
     }
@@ -135,13 +143,8 @@ export class Term<DB> {
 
   /** Refuses to go on where going on would lose or invent changes silently. */
   check(): FeedGapError | null {
-    const { sameServer, gap } = this.#stored
-    if (!sameServer) {
-      throw new SchemaError(
-        'SCHEMA_OUTDATED',
-        `input ${this.options.name}: the log was written by another server (its system identifier differs), where transaction ids meant something else; expected the same server, or rebase() after a restore ({ upgraded: true } after pg_upgrade)`,
-      )
-    }
+    const { gap } = this.#stored
+    refuseOtherServer(this.options.name, this.#stored)
     if (gap === null) return null
     return new FeedGapError(
       `input ${this.options.name}: changes ${gap.fromSeq} to ${gap.toSeq} were dropped over the retention cap before they were handled; rebuild what depends on them, then seek('now') or seek('start')`,
@@ -178,10 +181,16 @@ export class Term<DB> {
     const connection = await this.connection()
     const moved = await connection.rows(
       this.parts.log.move,
-      moveValues(this.options.name, this.epoch, this.#stored.revision, this.#cursor),
+      moveValues(
+        this.options.name,
+        { epoch: this.epoch, revision: this.#stored.revision, installed: this.installed },
+        this.#cursor,
+      ),
     )
     if (moved.length === 0)
-      throw new FencedError(`input ${this.options.name}: epoch ${this.epoch} is over, or somebody moved the cursor`)
+      throw new FencedError(
+        `input ${this.options.name}: epoch ${this.epoch} is over, or somebody moved the cursor or installed something`,
+      )
   }
 
   /** An event of a change that this input follows; null for any other. */

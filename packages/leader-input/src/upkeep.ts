@@ -1,3 +1,4 @@
+import { FencedError } from '@x/lock-core'
 import { type Drift, findDrift, findDriftWhileRunning } from './capture/drift.ts'
 import { alignTriggers, underLock } from './capture/install.ts'
 import { type Connection, scanTimeoutMs } from './connection.ts'
@@ -35,6 +36,12 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
       options.logger?.error({ input: options.name, drift: drift.lines }, 'capture is not as it should be')
     }
     parts.health.drift = drift.lines
+    if (drift.leftOut.length > 0) {
+      throw new FencedError(
+        `input ${options.name}: ${drift.leftOut.join('; ')} is installed for it and left out by the options of this replica, which steps aside for one with the newer options; deploy them here, too, or call install() to go back to these`,
+      )
+    }
+    if (drift.installed !== null) term.installed = drift.installed
     for (const table of drift.newPartitions) {
       // On the term's own connection: the pool may have no other, and nothing is handled meanwhile.
       const own: Parameters<typeof underLock>[0] = {
@@ -67,8 +74,10 @@ export function upkeep<DB>(term: Term<DB>): Upkeep {
     takeIn(await findDriftWhileRunning(await term.connection(), parts.capture, options))
   const replay = async (): Promise<void> => {
     const [wanted] = await (await term.connection()).rows(term.parking.replayWanted, [options.name])
-    if (wanted?.[0] === 'true') await replayParked(term)
-    else await term.readBlocked()
+    if (wanted?.[0] === 'true' && parts.handOver === null) return replayParked(term)
+    // Whoever takes events one by one has no handler that could be given any of these.
+    if (wanted?.[0] === 'true') await (await term.connection()).rows(term.parking.refuseReplay, [options.name])
+    await term.readBlocked()
   }
   const tidy = async (): Promise<void> => {
     const connection = await term.connection()

@@ -13,6 +13,10 @@ export interface Drift {
   /** Tables whose missing triggers on partitions the leader may add by itself. */
   readonly newPartitions: readonly CapturedTable[]
   readonly tables: readonly CapturedTable[]
+  /** Whatever is installed for the input, one text each, as the statement that moves the cursor has it; null: not known. */
+  readonly installed: readonly string[] | null
+  /** What is installed and these options leave out: to lead with them would pass over changes that somebody else wants. */
+  readonly leftOut: readonly string[]
 }
 
 /** As `findDrift`; a table that has gone is drift too, and the others are looked at by whoever comes next. */
@@ -25,7 +29,7 @@ export async function findDriftWhileRunning(
     return await findDrift(connection, statements, options)
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error
-    return { lines: [error.message], newPartitions: [], tables: [] }
+    return { lines: [error.message], newPartitions: [], tables: [], installed: null, leftOut: [] }
   }
 }
 
@@ -47,6 +51,7 @@ export async function findDrift(
   )
   const lines: string[] = []
   const newPartitions: CapturedTable[] = []
+  const leftOut: string[] = []
   for (const table of tables) {
     const wish = installed.get(table.location)
     if (wish === undefined) {
@@ -60,6 +65,10 @@ export async function findDrift(
         `${table.location} is installed with other operations or columns than the options have: call install()`,
       )
     }
+    const more = String(operations)
+      .split(',')
+      .filter((operation) => !table.wish.operations.some((each) => each === operation))
+    if (more.length > 0) leftOut.push(`${more.join(', ')} of ${table.location}`)
     const union = await readUnion(connection, statements, table.location)
     const changes = triggerChanges(table, parts.get(table.oid) ?? [], union, options.schema).filter(
       ({ what }) => what !== 'unchanged',
@@ -67,11 +76,19 @@ export async function findDrift(
     lines.push(...changes.map(explain))
     if (table.partitioned && changes.some(({ what }) => what === 'created')) newPartitions.push(table)
   }
-  for (const location of installed.keys()) {
-    if (!tables.some((table) => table.location === location))
-      lines.push(`${location} is installed but not wanted: call install()`)
+  const notWanted = [...installed.keys()].filter((location) => !tables.some((table) => table.location === location))
+  for (const location of notWanted) lines.push(`${location} is installed but not wanted: call install()`)
+  // A table that has been dropped, or has become a partition, is wanted by nobody.
+  if (notWanted.length > 0) {
+    leftOut.push(...(await connection.rows(statements.capturable, [notWanted])).map(([location]) => String(location)))
   }
-  return { lines, newPartitions, tables }
+  return {
+    lines,
+    newPartitions,
+    tables,
+    installed: [...installed].map(([location, [operations]]) => `${location} ${operations}`),
+    leftOut,
+  }
 }
 
 const explanations = {

@@ -15,6 +15,8 @@ export interface CaptureStatements {
   readonly union: Statement
   /** What this input has installed. Parameters: name. */
   readonly installed: Statement
+  /** Which of these are tables that can be captured by themselves. Parameters: locations. */
+  readonly capturable: Statement
   /** Parameters: name, location, operations, columns, notify. One row when something changed. */
   readonly putInput: Statement
   /** Parameters: name, location. */
@@ -113,6 +115,13 @@ export function captureStatements(schema: string): CaptureStatements {
     installed: {
       name: 'input_installed',
       text: `SELECT relation, array_to_string(operations, ','), array_to_json(columns)::text FROM ${at}.inputs WHERE name = $1 ORDER BY relation`,
+    },
+    capturable: {
+      name: 'input_capturable',
+      text: `
+        SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname || '.' || c.relname = ANY ($1::text[])
+           AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'`,
     },
     putInput: {
       name: 'input_put',

@@ -23,6 +23,7 @@ export interface BatchContext<DB> {
   readonly lock: Lock
   readonly epoch: bigint
   readonly revision: bigint
+  readonly installed: readonly string[]
   readonly lineage: number
   /** Aborts when the term is over. */
   readonly signal: AbortSignal
@@ -84,10 +85,10 @@ async function commit<DB>(context: BatchContext<DB>, work: BatchWork): Promise<b
     const moved =
       work.to === null
         ? await connection.rows(log.holdEpoch, [options.name, epoch.toString()])
-        : await connection.rows(log.move, moveValues(options.name, epoch, context.revision, work.to))
+        : await connection.rows(log.move, moveValues(options.name, context, work.to))
     if (moved.length === 0) {
       throw new FencedError(
-        `input ${options.name}: epoch ${epoch} is over, or somebody moved the cursor; the batch was rolled back`,
+        `input ${options.name}: epoch ${epoch} is over, or somebody moved the cursor or installed something; the batch was rolled back`,
       )
     }
     for (const { event, reason } of work.parked) await park(context, event, reason)

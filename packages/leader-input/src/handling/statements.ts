@@ -12,6 +12,8 @@ export interface ParkStatements {
   readonly unpark: Statement
   /** Asks the leader to hand them over. Parameters: ids. */
   readonly askReplay: Statement
+  /** All that was asked for stays parked. Parameters: input. */
+  readonly refuseReplay: Statement
   /** Stays parked. Parameters: ids, reason or null. */
   readonly keepParked: Statement
   /** Parameters: input. */
@@ -52,6 +54,10 @@ export function parkStatements(schema: string): ParkStatements {
     keepParked: {
       name: 'input_keep_parked',
       text: `UPDATE ${at}.parked_changes SET replay = false, reason = coalesce($2, reason) WHERE id = ANY ($1::bigint[])`,
+    },
+    refuseReplay: {
+      name: 'input_refuse_replay',
+      text: `UPDATE ${at}.parked_changes SET replay = false WHERE input = $1 AND replay`,
     },
     replayState: {
       name: 'input_replay_state',

@@ -146,8 +146,16 @@ class LoggedRow implements LoggedChange {
   }
 }
 
+/** What whoever moves the cursor takes for given. */
+export interface Mover {
+  readonly epoch: bigint
+  readonly revision: bigint
+  /** What is installed for the input, as `Drift` has it. */
+  readonly installed: readonly string[]
+}
+
 /** Parameters of the statement `move`. */
-export function moveValues(name: string, epoch: bigint, revision: bigint, cursor: Cursor): unknown[] {
+export function moveValues(name: string, { epoch, revision, installed }: Mover, cursor: Cursor): unknown[] {
   const { prev, lo, pinned, ownXids, backfill, lineage } = cursor
   return [
     name,
@@ -162,5 +170,6 @@ export function moveValues(name: string, epoch: bigint, revision: bigint, cursor
     ownXids.map(String),
     backfill === null ? null : JSON.stringify(backfill),
     lineage,
+    installed,
   ]
 }

@@ -27,7 +27,11 @@ export interface LogStatements {
   readonly claimByToken: Statement
   /** Makes a leader without a token: the epoch after the last. Parameters: name. */
   readonly claimNext: Statement
-  /** Moves the cursor for its leader only: no row for anyone else, and none once somebody has moved it by hand. */
+  /**
+   * Moves the cursor for its leader only: no row for anyone else, none once somebody has moved it by hand, and none once
+   * more is installed than the leader knows of. What the last window passed over was not captured for this input yet: a
+   * trigger that is committed before a change is seen by whoever sees the change, so by this statement, too.
+   */
   readonly move: Statement
   /** Fences without moving. Parameters: name, epoch. */
   readonly holdEpoch: Statement
@@ -54,6 +58,8 @@ export interface LogStatements {
   readonly finishLineage: Statement
   /** The backend that holds the cursor's row, when there is one. Parameters: name. */
   readonly cursorHolder: Statement
+  /** Parameters: its process. */
+  readonly endBackend: Statement
 }
 
 /** As an expression over the sequence: a sequence that was never used says its first one too. */
@@ -182,7 +188,10 @@ export function logStatements(schema: string): LogStatements {
       text: `UPDATE ${at}.cursors
                 SET snap_prev = $4, lo = $5, snap_next = $6, last_seq = coalesce($7, 0), hi = $8, next_lo = $9,
                     own_xids = $10::xid8[], backfill = $11::jsonb, lineage = $12, moved_at = clock_timestamp()
-              WHERE name = $1 AND epoch = $2 AND revision = $3 RETURNING 1`,
+              WHERE name = $1 AND epoch = $2 AND revision = $3
+                AND NOT EXISTS (SELECT FROM ${at}.inputs i
+                                 WHERE i.name = $1 AND i.relation || ' ' || array_to_string(i.operations, ',') <> ALL ($13::text[]))
+              RETURNING 1`,
     },
     holdEpoch: {
       name: 'input_hold_epoch',
@@ -253,5 +262,6 @@ export function logStatements(schema: string): LogStatements {
       text: `SELECT l.pid FROM ${at}.cursors c JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = c.xmax
               WHERE c.name = $1 AND l.granted AND l.mode = 'ExclusiveLock' AND l.pid <> pg_backend_pid()`,
     },
+    endBackend: { name: 'input_end_backend', text: 'SELECT pg_terminate_backend($1)' },
   }
 }

@@ -302,6 +302,38 @@ it('gives up on a handler that does not settle in time, and tries again', async 
   expect(aborted).toBe(true)
 })
 
+it('parks an event whose handler waits for the server longer than it may, although the server does not stop', async () => {
+  await using input = shopInput(pool, {
+    name: `slow${number}`,
+    handlerTimeoutMs: 300,
+    maxAttempts: 2,
+    onFailure: 'park',
+    batchSize: 1,
+  })
+  await input.install()
+  const stop = new AbortController()
+  const running = input.run(
+    async (events, { client }) => {
+      for (const { idempotencyKey, id, operation } of events) {
+        if (id === '1') await client.query('SELECT pg_sleep(300)')
+        const values = [idempotencyKey, id, operation]
+        await client.query('INSERT INTO effects (key, id, operation) VALUES ($1, $2, $3)', values)
+      }
+    },
+    { signal: stop.signal },
+  )
+  await insert(1, 2)
+  await eventually(async () => (await effects()).length === 1)
+  stop.abort()
+  await running
+  expect(await effects()).toEqual(['create 2'])
+  expect((await input.lag()).parkedKeys).toBe(1)
+  await eventually(async () => {
+    const asleep = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT pg_sleep(300)'`
+    return (await pool.query(asleep)).rowCount === 0
+  })
+})
+
 it("passes over changes of the handler's own transaction, and of no other", async () => {
   await using input = shopInput(pool, { name: `own${number}`, batchSize: 3 })
   await input.install()
@@ -517,6 +549,26 @@ describe('events()', () => {
     expect((await asked[1])?.value).toMatchObject({ id: '2' })
     await events.return?.()
     expect(await asked[2]).toMatchObject({ done: true })
+  })
+
+  it('leaves parked what run() has parked, whoever asks for it', async () => {
+    await using input = shopInput(pool, { name: `iter-parked${number}`, maxAttempts: 1, onFailure: 'park' })
+    await input.install()
+    const stop = start(input, () => {
+      throw new Error('poison')
+    })
+    await insert(1)
+    await eventually(async () => (await input.lag()).parkedKeys === 1)
+    await stop()
+    const events = input.events()
+    const first = events.next()
+    expect(await input.replayParked()).toEqual({ replayed: 0, stillParked: 1 })
+    await events.return?.()
+    expect(await first).toMatchObject({ done: true })
+    const handled = start(input, () => {})
+    expect(await input.replayParked()).toEqual({ replayed: 1, stillParked: 0 })
+    await handled()
+    expect(await effects()).toEqual(['create 1'])
   })
 
   it('gives the same idempotency key on every delivery, and ends with its signal', async () => {

@@ -234,6 +234,18 @@ describe('another server', () => {
     await input.uninstall()
   })
 
+  it('is refused without ending the session that holds the cursor, which may be the rebase', async () => {
+    await using input = shopInput(pool, { name: 'rebasing' })
+    await input.install()
+    await pool.query(`UPDATE coordination.cursors SET system_identifier = 1 WHERE name = 'rebasing'`)
+    const rebasing = await database.client()
+    await rebasing.query(`BEGIN; SELECT FROM coordination.cursors WHERE name = 'rebasing' FOR UPDATE`)
+    await expect(input.run(() => {})).rejects.toMatchObject({ code: 'SCHEMA_OUTDATED' })
+    expect((await rebasing.query('COMMIT')).command).toBe('COMMIT')
+    await rebasing.end()
+    await input.uninstall()
+  })
+
   it('only takes note of the new identifier after pg_upgrade', async () => {
     await using input = shopInput(pool, { name: 'upgraded' })
     await input.install()
