@@ -188,7 +188,9 @@ class SessionLocker implements AdvisoryLocker {
       // Not in the statement: one that waits for longer than detectMs would cost our own session, and every lock in it.
       const patience = Deadline.after(terminationMs)
       while (pids.length > 0 && !patience.hasPassed()) {
-        if ((await session.query(livingBackends, [`{${pids.join(',')}}`])).length === 0) break
+        // Between two looks a session in which nothing is held may be closed.
+        const current = await this.#sessions.main()
+        if ((await current.query(livingBackends, [`{${pids.join(',')}}`])).length === 0) break
         await delay(10)
       }
       return pids.length
