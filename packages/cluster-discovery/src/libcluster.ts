@@ -1,5 +1,6 @@
 import {
   ClosedError,
+  type CoordinationError,
   type DirectConnection,
   type Logger,
   type ObservabilityOptions,
@@ -37,7 +38,11 @@ export interface LibclusterDiscovery extends AsyncDisposable {
   /** The channel as the server knows it. */
   readonly channelName: string
   readonly isConnected: boolean
-  /** Resolves when this node listens. @throws {PoolerDetectedError}, {ClosedError} */
+  /**
+   * Resolves when this node listens, however long a server that is away takes to come.
+   * @throws {ConnectionError} for what no waiting heals, such as a wrong password; it is tried again all the same until closed
+   * @throws {PoolerDetectedError}, {UnsupportedError}, {ClosedError}
+   */
   start(): Promise<void>
   /** Names of the other nodes heard within three intervals, in alphabetical order. */
   nodes(): readonly string[]
@@ -115,6 +120,8 @@ class Discovery implements LibclusterDiscovery {
   readonly #listeners: Listeners<Heard>
   readonly #heardAt = new Map<string, number>()
   #session: ListenerSession | null = null
+  #starting: Promise<void> | null = null
+  #refuse: (error: CoordinationError) => void = () => {}
   #closing: Promise<void> | null = null
 
   constructor(options: LibclusterDiscoveryOptions, clock: Clock, random: () => number) {
@@ -150,6 +157,7 @@ class Discovery implements LibclusterDiscovery {
       onResync: () => this.#reconnected(),
       onStateChange: (state) => {
         if (state.status !== 'listening') this.#session = null
+        if (state.status === 'connecting' && state.lastError?.retryable === false) this.#refuse(state.lastError)
       },
     })
   }
@@ -160,7 +168,10 @@ class Discovery implements LibclusterDiscovery {
 
   async start(): Promise<void> {
     if (this.#closing !== null) throw new ClosedError('libcluster discovery')
-    await this.#listener.listen(this.channelName)
+    this.#starting ??= this.#start().finally(() => {
+      this.#starting = null
+    })
+    await this.#starting
   }
 
   nodes(): readonly string[] {
@@ -178,6 +189,12 @@ class Discovery implements LibclusterDiscovery {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  async #start(): Promise<void> {
+    const refused = Promise.withResolvers<never>()
+    this.#refuse = refused.reject
+    await Promise.race([this.#listener.listen(this.channelName), refused.promise])
   }
 
   async #close(): Promise<void> {

@@ -75,6 +75,19 @@ describe('among plain nodes', () => {
     await plain.client.end()
   })
 
+  it('says what no waiting heals instead of waiting for it', async () => {
+    const elsewhere = new URL(database.url)
+    elsewhere.pathname = '/no_such_database'
+    const ours = create('ours@host', { connectionString: elsewhere.href })
+    const refused = { code: 'CONNECTION', retryable: false, message: expect.stringContaining('create it') }
+    const starts = [ours.start(), ours.start()]
+    await expect(starts[0]).rejects.toMatchObject(refused)
+    await expect(starts[1]).rejects.toMatchObject(refused)
+    await expect(ours.start()).rejects.toMatchObject(refused)
+    await ours.close()
+    await expect(ours.start()).rejects.toMatchObject({ code: 'CLOSED' })
+  })
+
   it('derives the channel of a cookie as they do', async () => {
     const plain = await plainNode('my_random__123_long_cookie')
     const ours = create('ours@host', { cookie: 'my-random-#123-long-cookie' })
