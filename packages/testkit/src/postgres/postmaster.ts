@@ -77,8 +77,15 @@ export const startPostmaster = async (options: PostmasterOptions, deadlineMs = 6
   return child
 }
 
-/** Stops the server and all its backends; one that does not end in time (a stopped backend, say) is killed. */
-export const stopPostmaster = async (child: ChildProcess, mode: StopMode, patienceMs = 3_000): Promise<void> => {
+/**
+ * Stops the server and all its backends; one that does not end in time (a stopped backend, say) is killed. An orderly stop
+ * writes a checkpoint, which a busy machine may take long for: cut short, it would be a crash.
+ */
+export const stopPostmaster = async (
+  child: ChildProcess,
+  mode: StopMode,
+  patienceMs: number = mode === 'fast' ? 20_000 : 3_000,
+): Promise<void> => {
   if (hasEnded(child)) return
   const ended = once(child, 'exit')
   child.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')

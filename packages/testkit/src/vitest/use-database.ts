@@ -21,7 +21,7 @@ export interface UseDatabaseOptions {
    * @default 'each'
    */
   leakCheck?: 'each' | 'file' | 'off' | undefined
-  /** How long after a test its connections may take to go, milliseconds. @default 10_000 */
+  /** How long after a test its connections may take to go, milliseconds. @default 30_000 */
   leakGraceMs?: number | undefined
 }
 
@@ -51,7 +51,7 @@ export interface DatabaseOfFile {
  * it('locks', async () => { await using locker = createTableLocker({ pool: database.pool() }) })
  */
 export const useDatabase = (options: UseDatabaseOptions = {}): DatabaseOfFile => {
-  const { template, leakCheck = 'each', leakGraceMs = 10_000 } = options
+  const { template, leakCheck = 'each', leakGraceMs = 30_000 } = options
   let own: TestDatabase | null = null
   let admin: TestDatabase | null = null
   let adminPool: Pool | null = null
