@@ -1,6 +1,6 @@
 import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel'
 import { context, type Span, SpanStatusCode, type Tracer, trace as tracing } from '@opentelemetry/api'
-import type { BatchTrace, GapTrace, PoisonTrace, TermTrace } from '@x/leader-input'
+import type { BatchTrace, GapTrace, PoisonTrace, StepDownTrace, TermTrace } from '@x/leader-input'
 
 /**
  * A span for each term, with what was parked, halted at or found missing in it as events, and in it a span for each
@@ -22,7 +22,8 @@ export function inputSpans(tracer: Tracer): () => void {
       )
     },
     'stepped-down'(message) {
-      const { input } = message as TermTrace
+      const { input, reason } = message as StepDownTrace
+      terms.get(input)?.setAttribute('input.ended', reason)
       terms.get(input)?.end()
       terms.delete(input)
     },

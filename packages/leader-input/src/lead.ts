@@ -1,3 +1,4 @@
+import { hasErrorCode } from '@x/lock-core'
 import { backfillStep } from './backfill/backfill.ts'
 import type { FeedEvent } from './event.ts'
 import { type Delivery, deliver } from './handling/deliver.ts'
@@ -17,7 +18,14 @@ import {
   windowUpTo,
 } from './log/reader.ts'
 import type { Term } from './term.ts'
-import { type GapTrace, gapChannel, leadingChannel, steppedDownChannel, type TermTrace } from './tracing.ts'
+import {
+  type GapTrace,
+  gapChannel,
+  leadingChannel,
+  type StepDownTrace,
+  steppedDownChannel,
+  type TermTrace,
+} from './tracing.ts'
 import { upkeep } from './upkeep.ts'
 import type { WakeUp } from './wake-up.ts'
 
@@ -25,11 +33,23 @@ import type { WakeUp } from './wake-up.ts'
 export async function lead<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {
   const trace: TermTrace = { input: term.options.name, epoch: term.epoch }
   leadingChannel.publish(trace)
+  let failure: unknown
   try {
     await leadOn(term, wakeUp)
+  } catch (error) {
+    failure = error
+    throw error
   } finally {
-    steppedDownChannel.publish(trace)
+    const ended: StepDownTrace = { ...trace, reason: reasonOf(term, failure) }
+    steppedDownChannel.publish(ended)
   }
+}
+
+function reasonOf<DB>({ signal, isLeading }: Term<DB>, failure: unknown): StepDownTrace['reason'] {
+  if (hasErrorCode(failure, 'FENCED')) return 'fenced'
+  if (signal.aborted && !hasErrorCode(signal.reason, 'LOCK_LOST')) return 'stopped'
+  // What fails once the lock is gone fails because of that.
+  return failure === undefined || signal.aborted || !isLeading ? 'lost' : 'failed'
 }
 
 async function leadOn<DB>(term: Term<DB>, wakeUp: WakeUp): Promise<void> {

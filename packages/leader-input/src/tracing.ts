@@ -13,10 +13,19 @@ export interface BatchTrace {
   outcome?: 'committed' | 'handler-failed' | 'fenced' | 'error'
 }
 
-/** What the plain channels `coordination:input.leading` and `coordination:input.stepped-down` carry. */
+/** What the plain channel `coordination:input.leading` carries. */
 export interface TermTrace {
   readonly input: string
   readonly epoch: bigint
+}
+
+/** What the plain channel `coordination:input.stepped-down` carries. */
+export interface StepDownTrace extends TermTrace {
+  /**
+   * `stopped`: by `run()`'s or `events()`'s signal, or by `close()`. `lost`: the lock is. `fenced`: the database does not let
+   * this leader move the cursor any more. `failed`: something else, which is in `health().lastError` and in the log.
+   */
+  readonly reason: 'stopped' | 'lost' | 'fenced' | 'failed'
 }
 
 /** What the plain channels `coordination:input.parked` and `coordination:input.halted` carry. */

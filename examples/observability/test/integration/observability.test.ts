@@ -166,10 +166,11 @@ it('counts halts and gaps, and marks them on the term', () => {
   channel('coordination:input.leading').publish(term)
   channel('coordination:input.gap').publish({ input: 'sales', fromSeq: 1n, toSeq: 9n })
   channel('coordination:input.halted').publish({ ...term, location: 'public.sales', seq: 10n, idempotencyKey: 'k' })
-  channel('coordination:input.stepped-down').publish(term)
+  channel('coordination:input.stepped-down').publish({ ...term, reason: 'lost' })
   expect(counted).toEqual(['terms', 'gaps', 'halts'].map((name) => `coordination.input.${name}`))
   const [span] = spans.getFinishedSpans()
   expect(span?.events.map(({ name }) => name)).toEqual(['gap', 'halted'])
+  expect(span?.attributes['input.ended']).toBe('lost')
   for (const end of ends) end()
 })
 

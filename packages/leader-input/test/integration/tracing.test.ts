@@ -1,8 +1,10 @@
 import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel'
+import type { Lock, Locker } from '@x/lock-core'
+import { createMemoryLocker } from '@x/lock-core/memory'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
-import type { BatchTrace } from '../../src/index.ts'
+import type { BatchTrace, StepDownTrace } from '../../src/index.ts'
 import { shopInput, shopTemplate } from '../support/shop.ts'
 
 const database = useDatabase({ template: shopTemplate })
@@ -56,7 +58,7 @@ it('tells its channels of batches, of the term, and of an event that is parked, 
       'coordination:input.parked',
       { ...term, location: 'public.orders', idempotencyKey: expect.stringMatching(/^test:/) },
     ],
-    ['coordination:input.stepped-down', term],
+    ['coordination:input.stepped-down', { ...term, reason: 'stopped' }],
   ])
   const text = JSON.stringify([told, batches], (_, value: unknown) => (typeof value === 'bigint' ? `${value}` : value))
   expect(text).not.toContain('postgres://')
@@ -111,4 +113,62 @@ it('tells of a gap whoever comes to lead after it, and what is lost', async () =
     await running
   }
   expect(told).toEqual([{ input: 'capped', fromSeq: 5n, toSeq: 9n }])
+})
+
+it('says why a term has ended', async () => {
+  const pool = database.pool()
+  const locker = createMemoryLocker()
+  const acquire = locker.acquire.bind(locker)
+  let isLost = false
+  Object.defineProperty(locker, 'acquire', {
+    value: async (...args: Parameters<Locker['acquire']>): Promise<Lock> =>
+      new Proxy(await acquire(...args), {
+        get(target, name) {
+          if (name === 'isHeld' && isLost) {
+            isLost = false
+            return () => false
+          }
+          const value: unknown = Reflect.get(target, name, target)
+          return typeof value === 'function' ? value.bind(target) : value
+        },
+      }),
+  })
+  await using input = shopInput(pool, { name: 'ends', locker })
+  await input.install()
+  const reasons: StepDownTrace['reason'][] = []
+  const listener = (message: unknown): void => {
+    reasons.push((message as StepDownTrace).reason)
+  }
+  subscribe('coordination:input.stepped-down', listener)
+  const stop = new AbortController()
+  const backends: unknown[] = []
+  const running = input.run(
+    async (_, { client }) => {
+      backends.push(...Object.values((await client.query('SELECT pg_backend_pid()')).rows[0] ?? {}))
+    },
+    { signal: stop.signal },
+  )
+  const handleOne = async (): Promise<void> => {
+    const before = backends.length
+    await pool.query("INSERT INTO orders (customer, cents) VALUES ('eve', 1)")
+    await eventually(async () => backends.length > before && (await input.lag()).events === 0)
+  }
+  try {
+    await handleOne()
+    await pool.query(`UPDATE coordination.cursors SET epoch = epoch + 1 WHERE name = 'ends'`)
+    await handleOne()
+    await eventually(() => reasons.length === 1)
+    isLost = true
+    await eventually(() => reasons.length === 2)
+    await handleOne()
+    await pool.query('SELECT pg_terminate_backend($1)', [backends.at(-1)])
+    await eventually(() => reasons.length === 3)
+    await handleOne()
+    stop.abort()
+    await running
+  } finally {
+    unsubscribe('coordination:input.stepped-down', listener)
+    stop.abort()
+  }
+  expect(reasons).toEqual(['fenced', 'lost', 'failed', 'stopped'])
 })
