@@ -50,13 +50,23 @@ const connectKeeper = (keeper: ChildProcess): ((body: Body) => Promise<KeeperRep
   keeper.stderr?.on('data', (chunk) => {
     stderr += String(chunk)
   })
+  // By the channel alone it would not do: a keeper that dies closes it, and before its end is told the event loop would be empty.
+  // A run of tests would be over then, without any and without an error.
+  const hold = (): void => {
+    keeper.ref()
+    keeper.channel?.ref()
+  }
+  const release = (): void => {
+    keeper.unref()
+    keeper.channel?.unref()
+  }
   keeper.on('message', (message) => {
     const reply = keeperReply.parse(message)
     const entry = waiting.get(reply.id)
     waiting.delete(reply.id)
     if (reply.error === undefined) entry?.resolve(reply)
     else entry?.reject(new Error(reply.error))
-    if (waiting.size === 0) keeper.channel?.unref()
+    if (waiting.size === 0) release()
   })
   keeper.once('exit', (code, signal) => {
     for (const entry of waiting.values()) {
@@ -68,7 +78,7 @@ const connectKeeper = (keeper: ChildProcess): ((body: Body) => Promise<KeeperRep
     new Promise((resolve, reject) => {
       lastId += 1
       waiting.set(lastId, { resolve, reject })
-      keeper.channel?.ref()
+      hold()
       keeper.send({ ...body, id: lastId }, (error) => {
         if (error) reject(error)
       })
@@ -87,7 +97,6 @@ export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedS
   })
   const request = connectKeeper(keeper)
   // The run's event loop must be able to end: nothing of the keeper holds it but a request under way.
-  keeper.unref()
   if (keeper.stderr && 'unref' in keeper.stderr && typeof keeper.stderr.unref === 'function') keeper.stderr.unref()
   const { server } = await request({
     type: 'start',
@@ -119,8 +128,8 @@ export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedS
       closed ??= (async () => {
         if (keeper.exitCode !== null || keeper.signalCode !== null) return
         const exited = once(keeper, 'exit')
-        keeper.ref()
         await request({ type: 'close' })
+        keeper.ref()
         await exited
       })()
       return closed
