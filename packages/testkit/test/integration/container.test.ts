@@ -14,6 +14,7 @@ let engine: Server | null = null
 const listen = async (answer: string | null): Promise<void> => {
   engine = createServer((socket) => {
     open.add(socket)
+    socket.on('error', () => {}) // whoever asks may have gone
     if (answer === 'hangs up') socket.end()
     else if (answer !== null) socket.once('data', () => socket.end(answer))
   }).listen(path)
