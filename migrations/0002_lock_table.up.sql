@@ -124,13 +124,16 @@ COMMENT ON VIEW :"schema".active_locks IS 'The truth where is_acquired alone is 
 -- granted and their tokens, as the texts of two arrays.
 -- A row that changes while it is waited for is looked at anew, and the number is drawn anew with it: no grant has a lower
 -- token than one before it.
+-- Each key comes once, so that a planner who keeps the rows that it found, for keys that come again, keeps them for nothing: a
+-- tenth of the whole.
 CREATE FUNCTION :"schema".lock_grant(
   keys text[], owners text[], ttls bigint[], metadata text[], name text, address text, margin_ms bigint,
   after_failover boolean
 )
 RETURNS TABLE (granted text, tokens text, acquired_ms text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
@@ -194,7 +197,8 @@ END $$;
 CREATE FUNCTION :"schema".lock_release(keys text[], owners text[], tokens bigint[], synchronous_commit text)
 RETURNS TABLE (released text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
@@ -227,7 +231,8 @@ CREATE FUNCTION :"schema".lock_renew(
 )
 RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
@@ -260,7 +265,8 @@ CREATE FUNCTION :"schema".lock_renew_shares(
 )
 RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
