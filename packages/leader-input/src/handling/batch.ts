@@ -165,8 +165,12 @@ async function rollBack(connection: Connection, error: unknown): Promise<void> {
 async function runHandler<DB>(context: BatchContext<DB>, { events, attempt }: BatchWork): Promise<boolean> {
   const { connection, options, epoch, handler } = context
   const transaction = handlerTransaction<DB>(connection, context.plugins)
-  const timeout = new AbortController()
-  const signal = AbortSignal.any([context.signal, timeout.signal])
+  // Of this batch alone: what a handler leaves on AbortSignal.any() would be kept until the term is over.
+  const over = new AbortController()
+  const { signal } = over
+  const onTermOver = (): void => over.abort(context.signal.reason)
+  context.signal.addEventListener('abort', onTermOver, { once: true })
+  if (context.signal.aborted) onTermOver()
   let timer: NodeJS.Timeout | undefined
   const tooLong = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
@@ -174,7 +178,7 @@ async function runHandler<DB>(context: BatchContext<DB>, { events, attempt }: Ba
         `the handler of input ${options.name} did not settle within handlerTimeoutMs = ${options.handlerTimeoutMs}`,
         { attempts: attempt },
       )
-      timeout.abort(error)
+      over.abort(error)
       // Its statements may still be on the way: only a new connection is free of them.
       connection.release(true)
       reject(error)
@@ -196,6 +200,7 @@ async function runHandler<DB>(context: BatchContext<DB>, { events, attempt }: Ba
     throw new HandlerFailure(error)
   } finally {
     clearTimeout(timer)
+    context.signal.removeEventListener('abort', onTermOver)
     handled.catch(() => {})
     transaction.end()
   }
