@@ -52,6 +52,8 @@ export class Listening implements WakeUps {
         if (state.status !== 'listening') this.#hears = false
       },
     })
+    // Whoever waits keeps the process by his poll; to listen for nobody is no reason to live.
+    this.#listener.keepProcess(false)
     this.#listener.listen(this.#channel).catch((error: unknown) => {
       // A pooler, or a database without LISTEN: the line is served all the same, at the pace of the poll.
       logger?.info({ err: error }, 'nothing can be heard on this connection; waiters poll')
