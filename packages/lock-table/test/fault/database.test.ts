@@ -47,10 +47,10 @@ describe('a pool that others have exhausted', () => {
     await using locker = createTableLocker({ pool, wakeUps: 'poll', pollMs: 50 })
     const lock = await locker.acquire('held', { ttlMs: 600 })
     const taken = [await pool.connect(), await pool.connect()]
-    const failed = locker.tryAcquire('other')
+    const failed = expect(locker.tryAcquire('other')).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
     await expect.poll(() => lock.signal.aborted).toBe(true)
     expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', reason: 'deadline' })
-    await expect(failed).rejects.toMatchObject({ code: 'CONNECTION', retryable: true })
+    await failed
     for (const client of taken) client.release()
     await (await locker.acquire('other')).release()
   })

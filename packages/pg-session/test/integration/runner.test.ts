@@ -134,10 +134,12 @@ describe('a runner on the caller’s pool', () => {
     const pid = { name: 'pid', text: 'SELECT pg_backend_pid()' }
     await Promise.all([runner.query(sleep, [0.1]), runner.query(sleep, [0.1])])
     const sent = Promise.withResolvers<void>()
-    const silent = runner.query(sleep, [30], { timeoutMs: 500, onSend: sent.resolve })
+    const silent = expect(runner.query(sleep, [30], { timeoutMs: 500, onSend: sent.resolve })).rejects.toMatchObject({
+      code: 'CONNECTION',
+    })
     await sent.promise
     const before = await runner.query(pid, [])
-    await expect(silent).rejects.toMatchObject({ code: 'CONNECTION' })
+    await silent
     expect(await runner.query(pid, [])).toEqual(before)
   })
 
