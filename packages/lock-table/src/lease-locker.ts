@@ -14,6 +14,7 @@ import {
   checkAcquireOptions,
   checkKey,
   checkKeys,
+  checkOptionNames,
   type ResolvedAcquireOptions,
   tracedAcquire,
   tracedAcquireMany,
@@ -120,18 +121,20 @@ export class LeaseLocker implements Locker {
   }
 
   async list(filter: ListFilter = {}): Promise<readonly LockStatus[]> {
+    checkOptionNames(filter, ['prefix', 'acquirerName', 'isAcquired', 'limit'], 'list')
     this.#assertOpen()
     return this.#admin.list(filter)
   }
 
   async forceRelease(key: string, options: { immediate?: boolean | undefined } = {}): Promise<boolean> {
     checkKey(key)
+    checkOptionNames(options, ['immediate'], 'forceRelease')
     this.#assertOpen()
     return this.#admin.forceRelease(key, options.immediate ?? false)
   }
 
   async prune(olderThanMs: number): Promise<number> {
-    if (!(olderThanMs >= 0 && Number.isFinite(olderThanMs))) {
+    if (!(Number.isFinite(olderThanMs) && olderThanMs >= 0)) {
       throw new ConfigurationError(`prune: expected milliseconds, 0 or more; got ${String(olderThanMs)}`, {
         option: 'olderThanMs',
       })

@@ -1,6 +1,6 @@
 import type { PgPool } from '@x/lock-core'
 import { describe, expect, it } from 'vitest'
-import { createTableLocker } from '../../src/index.ts'
+import { createTableLocker, type TableLocker } from '../../src/index.ts'
 import { resolveOptions } from '../../src/options.ts'
 
 const pool: PgPool = { options: {}, connect: () => Promise.reject(new Error('unreachable')) }
@@ -86,5 +86,18 @@ describe('options', () => {
 
   it('a table name that leaves no room for the names beside it is refused', () => {
     expect(() => createTableLocker({ pool, table: 'x'.repeat(55) })).toThrow(/option table/)
+  })
+})
+
+describe('what an operator asks for', () => {
+  it.each<[string, (locker: TableLocker) => Promise<unknown>]>([
+    ['a filter that is none', (locker) => locker.list(null as never)],
+    ['a filter with a name that is none', (locker) => locker.list({ key: 'a' } as never)],
+    ['options that are none', (locker) => locker.forceRelease('a', null as never)],
+    ['options with a name that is none', (locker) => locker.forceRelease('a', { now: true } as never)],
+    ['an age that is none', (locker) => locker.prune(Symbol('age') as never)],
+  ])('%s is refused before anything is sent', async (_, ask) => {
+    await using locker = createTableLocker({ pool })
+    await expect(ask(locker)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' })
   })
 })
