@@ -157,7 +157,7 @@ describe('a lost session', () => {
     ['deaf in one direction', 'blackHole'],
   ] as const)('is noticed within its detection time when the line is %s', async (_what, fault) => {
     await using proxy = await tcpProxy(database.url)
-    const session = await open({ url: proxy.url(database.url), detectMs: 900 })
+    const session = await open({ url: proxy.url(database.url), detectMs: 2_000 })
     await session.query(one, [])
     const provenBefore = monotonicNow()
     const waiting = session.query(one, [])
@@ -166,7 +166,7 @@ describe('a lost session', () => {
     else proxy.blackHole('to-client')
     const inFlight = session.query(one, [])
     await expect(inFlight).rejects.toMatchObject({ code: 'CONNECTION' })
-    expect(monotonicNow() - provenBefore).toBeGreaterThanOrEqual(900)
+    expect(monotonicNow() - provenBefore).toBeGreaterThanOrEqual(2_000)
     expect(session.lost.aborted).toBe(true)
     expect(session.trustedUntil).toBeLessThanOrEqual(monotonicNow())
     await session.close()
@@ -174,16 +174,16 @@ describe('a lost session', () => {
 
   it('ends for its holder at the deadline, even if the answer comes later', async () => {
     await using proxy = await tcpProxy(database.url)
-    const session = await open({ url: proxy.url(database.url), detectMs: 600 })
+    const session = await open({ url: proxy.url(database.url), detectMs: 1_500 })
     proxy.blackHole('to-client')
     // The event loop is busy past the deadline, and finds the answer when it is free again.
-    const answer = session.query(one, [])
+    const answer = expect(session.query(one, [])).rejects.toMatchObject({ code: 'CONNECTION' })
     const deadline = session.trustedUntil
     await eventually(() => monotonicNow() > deadline - 50)
     proxy.heal()
     while (monotonicNow() < deadline + 50);
     expect(session.isAlive()).toBe(false)
-    await expect(answer).rejects.toMatchObject({ code: 'CONNECTION' })
+    await answer
     expect(session.isAlive()).toBe(false)
     expect(session.lost.aborted).toBe(true)
     await session.close()
