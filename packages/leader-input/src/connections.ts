@@ -1,5 +1,5 @@
 import { ClosedError, ConnectionError, type PgPool, type Policy } from '@x/lock-core'
-import { fromConnectError, openPool, refuseNative } from '@x/pg-session'
+import { fromConnectError, openPool, refuseNative, takeClient } from '@x/pg-session'
 import type { PoolClient } from 'pg'
 import { type Connection, connectionOver, isInTransaction, type Shared } from './connection.ts'
 
@@ -60,7 +60,7 @@ export function connections(
   }
   const borrow = async (patienceMs: number): Promise<PoolClient> => {
     if (closed) throw new ClosedError('leader input')
-    const client = source.connect() as Promise<PoolClient>
+    const client = takeClient(source) as Promise<PoolClient>
     let stopWaiting = (_why: string): void => {}
     const givenUp = new Promise<never>((_, reject) => {
       stopWaiting = (why) => {

@@ -1,6 +1,6 @@
 import { ConfigurationError, type MigrationReport, type PgPool, SchemaError } from '@x/lock-core'
 import { checkOptionNames } from '@x/lock-core/adapter'
-import { checkPool, createMigrations, createRunner, fromPgError, renderMigration } from '@x/pg-session'
+import { checkPool, createMigrations, createRunner, fromPgError, renderMigration, takeClient } from '@x/pg-session'
 import { objectOf } from './names.ts'
 import { migrate } from './schema.ts'
 
@@ -78,7 +78,7 @@ WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped`
 }
 
 const runScript = async (pool: PgPool, sql: string): Promise<void> => {
-  const client = await pool.connect()
+  const client = await takeClient(pool)
   try {
     await client.query('BEGIN')
     await client.query(sql)

@@ -5,6 +5,7 @@ import { plainTypes } from './plain-types.ts'
 import { preparedName } from './prepared-name.ts'
 import { fromConnectError, fromPgError, isAnswer } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
+import { isEventful, type PoolClient, takeClient } from './take-client.ts'
 
 /** How long something may take. */
 export interface Limit {
@@ -14,14 +15,6 @@ export interface Limit {
   /** Instant of `monotonicNow()`. */
   readonly expiresAt: number
   readonly signal: AbortSignal | undefined
-}
-
-type PoolClient = Awaited<ReturnType<PgPool['connect']>>
-
-/** What a client of `pg` has over the structural type. */
-interface EventfulClient {
-  on(event: 'error', listener: (error: unknown) => void): unknown
-  removeListener(event: 'error', listener: (error: unknown) => void): unknown
 }
 
 /** When the last statement that each client has answered was sent, on the monotonic clock. */
@@ -44,8 +37,7 @@ export class BorrowedClient {
 
   /** @throws {ConnectionError} when none comes free before the limit; or the signal's reason */
   static async from(pool: PgPool, limit: Limit): Promise<BorrowedClient> {
-    // A pool that is not pg-pool may throw at once.
-    const connecting = (async () => pool.connect())()
+    const connecting = takeClient(pool)
     try {
       const client = await within(limit, connecting, () => exhausted(pool, limit))
       refuseNative(client, limit.what)
@@ -186,10 +178,6 @@ function exhausted(pool: PgPool, limit: Limit): ConnectionError {
   return new ConnectionError(
     `database connection: the pool gave no client within ${limit.timeoutMs} ms${known}; give it a larger max, or look for clients that are not released and transactions that wait for a lock while they hold one (${limit.what})`,
   )
-}
-
-function isEventful(client: object): client is EventfulClient {
-  return 'on' in client && 'removeListener' in client
 }
 
 /** A client of `pg` takes a configuration; whatever else a caller passes as a pool takes text and values. */

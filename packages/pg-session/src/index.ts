@@ -27,4 +27,5 @@ export {
 export { openSession, type Session, type SessionOptions } from './session.ts'
 export { fromConnectError, fromPgError, isConflict, sqlStateOf } from './sqlstate.ts'
 export type { QueryRows, Row, Statement } from './statement.ts'
+export { takeClient } from './take-client.ts'
 export { toMigrate } from './to-migrate.ts'

@@ -1,0 +1,41 @@
+import type { PgPool } from '@x/lock-core'
+
+/** What a pool lends. */
+export type PoolClient = Awaited<ReturnType<PgPool['connect']>>
+
+/** What a client of `pg` has over the structural type. */
+interface EventfulClient {
+  on(event: 'error', listener: (error: unknown) => void): unknown
+  removeListener(event: 'error', listener: (error: unknown) => void): unknown
+}
+
+export function isEventful(client: object): client is EventfulClient {
+  return 'on' in client && 'removeListener' in client
+}
+
+/**
+ * A client of the pool. pg-pool takes its own listener away and hands a new client over in the midst of what it reads from
+ * the socket; when the server ends the connection in that moment, its word stands right behind in the same read, before any
+ * promise goes on, and an error without a listener ends the process. So the client is asked for with a callback, which hears
+ * of it at once, and is listened to until the borrower's turn has come. The client's next statement fails then.
+ */
+export function takeClient(pool: PgPool): Promise<PoolClient> {
+  return new Promise((resolve, reject) => {
+    const taken = (error: unknown, client?: PoolClient): void => {
+      if (client === undefined) {
+        reject(error)
+        return
+      }
+      if (isEventful(client)) {
+        client.on('error', ignore)
+        setImmediate(() => client.removeListener('error', ignore))
+      }
+      resolve(client)
+    }
+    // What is not pg-pool takes no callback, and gives a promise.
+    const connect: (callback: typeof taken) => Promise<PoolClient> | undefined = pool.connect
+    connect.call(pool, taken)?.then(resolve, reject)
+  })
+}
+
+const ignore = (): void => {}
