@@ -1,11 +1,10 @@
-import type { Lock, Locker } from '@x/lock-core'
-import { createMemoryLocker } from '@x/lock-core/memory'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Pool } from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { ChangeEvent, LeaderInput } from '../../src/index.ts'
+import { onceLost } from '../support/once-lost.ts'
 import { collect, type Shop, shopInput, shopTemplate } from '../support/shop.ts'
 
 const database = useDatabase({ template: shopTemplate })
@@ -117,23 +116,7 @@ it.each([
 })
 
 it('takes a lock that said once that it is lost for lost, whatever it says next', async () => {
-  const locker = createMemoryLocker()
-  let isLost = false
-  const lockOnce = (lock: Lock): Lock =>
-    new Proxy(lock, {
-      get(target, name) {
-        if (name === 'isHeld' && isLost) {
-          isLost = false
-          return () => false
-        }
-        const value: unknown = Reflect.get(target, name, target)
-        return typeof value === 'function' ? value.bind(target) : value
-      },
-    })
-  const acquire = locker.acquire.bind(locker)
-  Object.defineProperty(locker, 'acquire', {
-    value: async (...args: Parameters<Locker['acquire']>) => lockOnce(await acquire(...args)),
-  })
+  const { locker, lose } = onceLost()
   await using input = shopInput(pool, { name: `once${number}`, locker })
   await input.install()
   const epochs: bigint[] = []
@@ -142,7 +125,7 @@ it('takes a lock that said once that it is lost for lost, whatever it says next'
     (_, { epoch }) => {
       epochs.push(epoch)
       if (epochs.length > 1) return
-      isLost = true
+      lose()
       throw new Error('fails while the lock is gone')
     },
     { signal: stop.signal },

@@ -1,10 +1,9 @@
 import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel'
-import type { Lock, Locker } from '@x/lock-core'
-import { createMemoryLocker } from '@x/lock-core/memory'
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { expect, it } from 'vitest'
 import type { BatchTrace, StepDownTrace } from '../../src/index.ts'
+import { onceLost } from '../support/once-lost.ts'
 import { shopInput, shopTemplate } from '../support/shop.ts'
 
 const database = useDatabase({ template: shopTemplate })
@@ -117,22 +116,7 @@ it('tells of a gap whoever comes to lead after it, and what is lost', async () =
 
 it('says why a term has ended', async () => {
   const pool = database.pool()
-  const locker = createMemoryLocker()
-  const acquire = locker.acquire.bind(locker)
-  let isLost = false
-  Object.defineProperty(locker, 'acquire', {
-    value: async (...args: Parameters<Locker['acquire']>): Promise<Lock> =>
-      new Proxy(await acquire(...args), {
-        get(target, name) {
-          if (name === 'isHeld' && isLost) {
-            isLost = false
-            return () => false
-          }
-          const value: unknown = Reflect.get(target, name, target)
-          return typeof value === 'function' ? value.bind(target) : value
-        },
-      }),
-  })
+  const { locker, lose } = onceLost()
   await using input = shopInput(pool, { name: 'ends', locker })
   await input.install()
   const reasons: StepDownTrace['reason'][] = []
@@ -158,7 +142,7 @@ it('says why a term has ended', async () => {
     await pool.query(`UPDATE coordination.cursors SET epoch = epoch + 1 WHERE name = 'ends'`)
     await handleOne()
     await eventually(() => reasons.length === 1)
-    isLost = true
+    lose()
     await eventually(() => reasons.length === 2)
     await handleOne()
     await pool.query('SELECT pg_terminate_backend($1)', [backends.at(-1)])
