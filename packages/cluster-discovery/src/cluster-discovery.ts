@@ -43,7 +43,7 @@ export interface ClusterDiscovery extends AsyncDisposable {
   nodes(filter?: { states?: readonly NodeState[] | undefined; metadata?: Metadata | undefined }): readonly Node[]
   /**
    * First a snapshot, then what happens, in version order, nothing twice. A reader that falls more than `maxQueue` events
-   * behind gets a fresh snapshot instead of them.
+   * behind gets a fresh snapshot instead of them; a `self-down` among them is told before it, a `resync` after it.
    * @param options.signal ends the iteration
    * @param options.maxQueue @default 1_000
    */

@@ -67,6 +67,50 @@ describe('a watch', () => {
     expect(ended).toEqual([watch])
   })
 
+  it('tells a reader that fell behind that its node was let go, before the snapshot in which it may be back', async () => {
+    const { watch, join } = make(3)
+    join('self')
+    expect(typeOf(await watch.next())).toBe('snapshot')
+    watch.push([{ type: 'self-down', version: 1n, cause: 'evicted' }])
+    for (const id of ['a', 'b', 'c']) join(id)
+    watch.push([{ type: 'self-down', version: 4n, cause: 'replaced' }])
+    join('d')
+    expect(await watch.next()).toEqual({ done: false, value: { type: 'self-down', version: 4n, cause: 'replaced' } })
+    const snapshot = await watch.next()
+    expect([typeOf(snapshot), snapshot.value?.version]).toEqual(['snapshot', 5n])
+    join('e')
+    expect(typeOf(await watch.next())).toBe('join')
+  })
+
+  it('tells a reader that fell behind of the gaps, after the snapshot that holds what changed in them', async () => {
+    const { watch, join } = make(3)
+    join('a')
+    expect(typeOf(await watch.next())).toBe('snapshot')
+    watch.push([{ type: 'resync', version: 1n, gapMs: 200 }])
+    for (const id of ['b', 'c', 'd']) join(id)
+    watch.push([{ type: 'resync', version: 4n, gapMs: 50 }])
+    expect(typeOf(await watch.next())).toBe('snapshot')
+    expect(await watch.next()).toEqual({ done: false, value: { type: 'resync', version: 4n, gapMs: 250 } })
+    join('e')
+    expect(typeOf(await watch.next())).toBe('join')
+  })
+
+  it('tells a reader that has not begun that its node was let go, and first who was there', async () => {
+    const { watch, join } = make(3)
+    join('self')
+    watch.push([{ type: 'resync', version: 1n, gapMs: 200 }])
+    watch.push([{ type: 'self-down', version: 1n, cause: 'evicted' }])
+    for (let times = 0; times < 100; times += 1) {
+      join(`other-${times}`)
+      watch.push([{ type: 'self-down', version: BigInt(times), cause: 'evicted' }])
+    }
+    const read = [await watch.next(), await watch.next(), await watch.next()]
+    expect(read.map(typeOf)).toEqual(['snapshot', 'self-down', 'snapshot'])
+    expect(read.map(({ value }) => value?.version)).toEqual([1n, 99n, 101n])
+    join('late')
+    expect(typeOf(await watch.next())).toBe('join')
+  })
+
   it('folds to the view however slowly it is read, with a queue that stays bounded', async () => {
     const step = fc.oneof(fc.constant('read'), fc.constantFrom('a', 'b', 'c', 'd'))
     await fc.assert(
