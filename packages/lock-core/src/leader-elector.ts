@@ -11,7 +11,12 @@ const callback = z.custom<() => void>((value) => typeof value === 'function', 'e
 const schema = z.strictObject({
   locker: lockerOption,
   key: z.string(),
-  candidate: z.string().optional(),
+  // Here, because each campaign would fail on it, and start() tells nobody.
+  candidate: z
+    .string('expected a string')
+    .refine((name) => name.isWellFormed() && !name.includes('\0'), 'expected well-formed Unicode without NUL')
+    .refine((name) => Buffer.byteLength(JSON.stringify({ candidate: name })) <= 4_096, 'expected at most 4 KiB as JSON')
+    .optional(),
   ttlMs: z.number('expected milliseconds, at least 100').min(100, 'expected milliseconds, at least 100').optional(),
   retryMs: z.number('expected milliseconds above 0').positive('expected milliseconds above 0').default(1_000),
   stopTimeoutMs: z.number('expected milliseconds, 0 or more').min(0, 'expected milliseconds, 0 or more').default(5_000),

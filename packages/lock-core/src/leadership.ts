@@ -51,6 +51,11 @@ export interface LeaderElector extends AsyncDisposable {
   /** The current term; null when not the leader. */
   readonly term: LeaderTerm | null
   /**
+   * Why the last attempt to be elected that has ended failed, such as a `ConnectionError` for a wrong password; null after one
+   * that succeeded. Attempts go on, and one that stands in line now shows no error of its own: `leader()` asks the store.
+   */
+  readonly lastError: unknown
+  /**
    * Begins to campaign; does nothing when it already does. From here on the process is kept running, as a leader and as a
    * candidate: one whose only work is the office lives until `stop()` or `close()`, or the end of its locker.
    * @throws {ClosedError}

@@ -16,10 +16,14 @@ export function checkLocker(locker: unknown, where: string): asserts locker is L
   })
 }
 
-/** @throws {ConfigurationError} when what is to run under the lock is no function */
-export function checkBody(fn: unknown, where: string): asserts fn is (...args: never[]) => unknown {
+/**
+ * @param missing what the caller left out, where that is what made the function another argument
+ * @throws {ConfigurationError} when what is to run under the lock is no function
+ */
+export function checkBody(fn: unknown, where: string, missing?: string): asserts fn is (...args: never[]) => unknown {
   if (typeof fn === 'function') return
-  throw new ConfigurationError(`${where}: expected a function to run, as the last argument; got ${describeValue(fn)}`, {
+  const got = missing === undefined ? describeValue(fn) : `it without ${missing}`
+  throw new ConfigurationError(`${where}: expected a function to run, as the last argument; got ${got}`, {
     option: 'fn',
   })
 }

@@ -52,7 +52,7 @@ export async function tryWithLock<T>(
   fn: (lock: Lock) => T | Promise<T>,
 ): Promise<{ readonly acquired: true; readonly value: T } | { readonly acquired: false }> {
   checkLocker(locker, 'tryWithLock')
-  checkBody(fn, 'tryWithLock')
+  checkBody(fn, 'tryWithLock', typeof options === 'function' ? 'options before it, such as {}' : undefined)
   const lock = await locker.tryAcquire(key, options)
   return lock === null ? { acquired: false } : { acquired: true, value: await runHolding(lock, () => fn(lock)) }
 }

@@ -17,5 +17,9 @@ export function describeValue(value: unknown, path: readonly string[] = []): str
   }
   if (typeof value === 'function') return 'a function'
   if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array'
+  if (typeof value === 'object') {
+    const name: unknown = Reflect.get(value, 'constructor')
+    if (typeof name === 'function' && name !== Object && name.name !== '') return `an instance of ${name.name}`
+  }
   return `a value of type ${typeof value}`
 }

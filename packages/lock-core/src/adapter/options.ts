@@ -17,12 +17,13 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, whe
   // First: a required option that is missing is mostly one that was mistyped.
   const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]
   const path = issue?.path.map(String) ?? []
+  // A pool for its options, say: what it has besides is no mistyped option.
+  if (path.length === 0 && (!isRecord(value) || (issue?.code === 'unrecognized_keys' && isInstance(value)))) {
+    throw noOptions(value, where, optionsAt(schema, []))
+  }
   if (issue?.code === 'unrecognized_keys') {
     const [unknown = ''] = issue.keys
-    throw unknownOption([...path, unknown].join('.'), nearestName(unknown, optionsAt(schema, path)), `${where}: `)
-  }
-  if (path.length === 0 && (typeof value !== 'object' || value === null || Array.isArray(value))) {
-    throw noOptions(value, where)
+    throw unknownOption([...path, unknown].join('.'), unknown, optionsAt(schema, path), `${where}: `)
   }
   const option = path.length > 0 ? path.join('.') : null
   // Not the input of the issue, which is the whole object where a rule spans several options.
@@ -62,17 +63,32 @@ export function checkOptionNames(options: unknown, names: Iterable<string>, wher
   if (typeof options !== 'object' || options === null) throw noOptions(options, where)
   const known = new Set(names)
   for (const option of Object.keys(options)) {
-    if (!known.has(option)) throw unknownOption(option, nearestName(option, [...known]), `${where}: `)
+    if (!known.has(option)) throw unknownOption(option, option, [...known], `${where}: `)
   }
 }
 
-function noOptions(value: unknown, where: string): ConfigurationError {
-  return new ConfigurationError(`${where}: expected an object of options; got ${describeValue(value)}`)
+/** @param names of the options there are, to say which one the value may be meant for */
+function noOptions(value: unknown, where: string, names: readonly string[] = []): ConfigurationError {
+  const isPool = isRecord(value) && 'connect' in value && !('connectionParameters' in value)
+  const meant = typeof value === 'string' ? 'connectionString' : isPool ? 'pool' : null
+  const hint = meant !== null && names.includes(meant) ? `; write { ${meant}: … }` : ''
+  return new ConfigurationError(`${where}: expected an object of options; got ${describeValue(value)}${hint}`)
 }
 
-function unknownOption(option: string, nearest: string | null, where = ''): ConfigurationError {
-  const hint = nearest === null ? 'remove it, or see the README for the options' : `did you mean ${nearest}?`
+/** @param name the last part of `option`, which may be one of `names` mistyped */
+function unknownOption(option: string, name: string, names: readonly string[], where = ''): ConfigurationError {
+  const nearest = nearestName(name, names)
+  const hint = nearest !== null ? `did you mean ${nearest}?` : `remove it, or take one of ${names.join(', ')}`
   return new ConfigurationError(`${where}option ${option}: there is no such option; ${hint}`, { option })
+}
+
+function isRecord(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isInstance(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype !== null && prototype !== Object.prototype
 }
 
 /** Options of an acquire with every default filled in. */
@@ -123,7 +139,7 @@ export function checkAcquireOptions(
     )
   }
   for (const option in options) {
-    if (!acquireOptions.has(option)) throw unknownOption(option, nearestName(option, [...acquireOptions]))
+    if (!acquireOptions.has(option)) throw unknownOption(option, option, [...acquireOptions])
   }
   if (!locker.capabilities.modes.includes(mode)) fail('mode', `one of ${locker.capabilities.modes.join(', ')}`, mode)
   checkTtl(ttlMs)

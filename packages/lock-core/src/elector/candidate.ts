@@ -43,6 +43,7 @@ export class Candidate implements LeaderElector {
   #woundUp: Promise<void> = Promise.resolve()
   #terms = 0
   #pauseMs = 0
+  #lastError: unknown = null
   #closed = false
 
   constructor(options: CandidateOptions, clock: Clock, random: () => number) {
@@ -57,6 +58,10 @@ export class Candidate implements LeaderElector {
 
   get term(): LeaderTerm | null {
     return this.isLeader() && this.#state.kind === 'leading' ? this.#state.term : null
+  }
+
+  get lastError(): unknown {
+    return this.#lastError
   }
 
   isLeader(): boolean {
@@ -132,11 +137,13 @@ export class Candidate implements LeaderElector {
         ...(ttlMs === undefined ? {} : { ttlMs, renew: 'manual' }),
         ...(candidate === undefined ? {} : { metadata: { candidate } }),
       })
+      this.#lastError = null
       if (!stop.aborted) return lock
       await this.#giveBack(lock)
       return 'over'
     } catch (error) {
       if (stop.aborted) return 'over'
+      this.#lastError = error
       this.#report(error)
       return hasErrorCode(error, 'CLOSED') ? 'over' : null
     }

@@ -231,6 +231,19 @@ describe('a leader elector', () => {
     expect(log).toEqual(['error connection refused', 'error connection refused', 'elected 1'])
   })
 
+  it('shows why nobody leads, to who gave it neither a logger nor a listener', async () => {
+    const { locker, reachable } = unreachable(createMemoryLocker())
+    const { elector, clock } = candidate(locker, { onError: undefined })
+    expect(elector.lastError).toBeNull()
+    elector.start()
+    await until(() => clock.pending === 1)
+    expect(elector.lastError).toMatchObject({ message: 'connection refused' })
+    reachable.now = true
+    clock.advance(1_000)
+    await until(() => elector.isLeader())
+    expect(elector.lastError).toBeNull()
+  })
+
   it('stop() does not wait for the pause', async () => {
     const { elector, clock } = candidate(unreachable(createMemoryLocker()).locker)
     elector.start()
@@ -384,6 +397,8 @@ describe('createLeaderElector', () => {
     ['retryMs', { retryMs: 0 }],
     ['stopTimeoutMs', { stopTimeoutMs: -1 }],
     ['elected', { elected: 'yes' }],
+    ['candidate', { candidate: 'a\0' }],
+    ['candidate', { candidate: 'x'.repeat(4_096) }],
   ])('refuses a bad %s', (option, bad) => {
     const options = { locker: createMemoryLocker(), key: 'office', ...bad } as LeaderElectorOptions
     expect(() => createLeaderElector(options)).toThrow(expect.objectContaining({ code: 'INVALID_OPTIONS', option }))

@@ -119,7 +119,7 @@ describe('parseOptions', () => {
     [undefined, 'nothing'],
     [null, 'null'],
     [7, '7'],
-    ['x', '"x"'],
+    ['x', '"x"; write { connectionString: … }'],
     [[], 'an empty array'],
     [[1], 'an array'],
     [() => {}, 'a function'],
@@ -127,6 +127,22 @@ describe('parseOptions', () => {
     expect(messageOf(() => parseOptions(schema, value, 'create'))).toBe(
       `create: expected an object of options; got ${got}`,
     )
+  })
+})
+
+describe('parseOptions of what is itself one of the options', () => {
+  const connected = z.strictObject({ pool: z.unknown().optional(), connectionString: z.string().optional() })
+  class Pool {
+    readonly idle = []
+    connect(): void {}
+  }
+
+  it.each<[unknown, string]>([
+    [new Pool(), 'an instance of Pool; write { pool: … }'],
+    ['postgres://app:hunter2@db/app', 'a value of type string; write { connectionString: … }'],
+  ])('says where it belongs: %s', (value, got) => {
+    const message = messageOf(() => parseOptions(connected, value, 'create'))
+    expect(message).toBe(`create: expected an object of options; got ${got}`)
   })
 })
 
@@ -155,7 +171,9 @@ describe('checkAcquireOptions', () => {
     ]) {
       expect(messageOf(() => checkAcquireOptions({ [String(slip)]: 5 }, locker))).toContain(`did you mean ${meant}?`)
     }
-    expect(messageOf(() => checkAcquireOptions({ colour: 5 } as AcquireOptions, locker))).toContain('README')
+    expect(messageOf(() => checkAcquireOptions({ colour: 5 } as AcquireOptions, locker))).toBe(
+      'option colour: there is no such option; remove it, or take one of mode, ttlMs, renew, maxHoldMs, minHoldMs, waitTimeoutMs, metadata, signal',
+    )
   })
 
   it('refuses a number, which might be meant for a timeout', () => {

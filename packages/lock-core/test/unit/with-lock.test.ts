@@ -165,4 +165,11 @@ describe('what is no locker or no function', () => {
     expect(acquire).not.toHaveBeenCalled()
     expect(tryAcquire).not.toHaveBeenCalled()
   })
+
+  it('tryWithLock says that the options before the function are missing', async () => {
+    await expect(Reflect.apply(tryWithLock, undefined, [createMemoryLocker(), 'a', () => 1])).rejects.toMatchObject({
+      message:
+        'tryWithLock: expected a function to run, as the last argument; got it without options before it, such as {}',
+    })
+  })
 })
