@@ -4,19 +4,19 @@
 \endif
 
 -- Takes the capture triggers of all tables with it. The role stays: it belongs to the server, and other databases may use it.
-DROP FUNCTION IF EXISTS :"schema".capture_insert_one_key() CASCADE;
-DROP FUNCTION IF EXISTS :"schema".capture_delete_one_key() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_insert() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_update() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_delete() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_row() CASCADE;
+DROP FUNCTION IF EXISTS :"schema".capture_columns() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_truncate() CASCADE;
 DROP FUNCTION IF EXISTS :"schema".capture_notify() CASCADE;
-DROP FUNCTION IF EXISTS :"schema".capture_rest(text, text, text[], text[]);
-DROP FUNCTION IF EXISTS :"schema".capture_key_expression(text, text[]);
+DROP FUNCTION IF EXISTS :"schema".capture_object(text, text[]);
 DROP FUNCTION IF EXISTS :"schema".capture_absent(text[]);
-DROP FUNCTION IF EXISTS :"schema".capture_row_expression(text, text[]);
-DROP FUNCTION IF EXISTS :"schema".capture_kept(text);
+DROP FUNCTION IF EXISTS :"schema".capture_document(text, text[], text[]);
+DROP FUNCTION IF EXISTS :"schema".capture_rows(text, text[], text[], boolean);
+DROP FUNCTION IF EXISTS :"schema".capture_pairs(text[], text[], boolean);
+DROP FUNCTION IF EXISTS :"schema".capture_one(text, text[], text[]);
 REVOKE ALL ON SCHEMA :"schema" FROM coordination_capture;
 DROP TABLE IF EXISTS :"schema".parked_changes;
 DROP TABLE IF EXISTS :"schema".cursors;

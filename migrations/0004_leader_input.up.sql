@@ -33,10 +33,8 @@ END $$;
 CREATE TABLE :"schema".changes (
   seq       bigint      NOT NULL GENERATED ALWAYS AS IDENTITY (CACHE 1),
   xid       xid8        NOT NULL DEFAULT pg_current_xact_id(),
-  relation  text        NOT NULL,
+  source    text[]      NOT NULL,
   operation text        NOT NULL,
-  key       jsonb,
-  old_key   jsonb,
   before    json,
   after     json,
   at        timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -44,9 +42,8 @@ CREATE TABLE :"schema".changes (
 ) PARTITION BY LIST (((seq >> 20) % 16));
 COMMENT ON TABLE :"schema".changes IS 'Captured changes; 16 blocks of 2^20 sequence numbers used in turn, so that pruning is a TRUNCATE';
 COMMENT ON COLUMN :"schema".changes.xid IS 'The top-level transaction, under savepoints too';
-COMMENT ON COLUMN :"schema".changes.relation IS 'Schema and name of the table; of the root for partitions';
-COMMENT ON COLUMN :"schema".changes.key IS 'Values of the key columns; null for a table without a key';
-COMMENT ON COLUMN :"schema".changes.old_key IS 'The key before an update that changed it';
+COMMENT ON COLUMN :"schema".changes.source IS 'As the trigger was told: 0 is schema and name of the table, of the root for partitions; from 1 on the columns of its key at that time';
+COMMENT ON COLUMN :"schema".changes.after IS 'The row as an object; an array with its key alone, or null without one, when the row was larger than 512 KiB';
 COMMENT ON COLUMN :"schema".changes.lineage IS 'Raised by a rebase, because xids of another server mean nothing here';
 
 CREATE TABLE :"schema".changes_0  PARTITION OF :"schema".changes FOR VALUES IN (0);
@@ -121,8 +118,8 @@ CREATE TABLE :"schema".parked_changes (
   xid       xid8        NOT NULL,
   relation  text        NOT NULL,
   operation text        NOT NULL,
-  key       jsonb,
-  old_key   jsonb,
+  key       json,
+  old_key   json,
   before    json,
   after     json,
   at        timestamptz NOT NULL,
@@ -139,15 +136,9 @@ COMMENT ON COLUMN :"schema".parked_changes.replay IS 'Asked for by replayParked(
 
 -- Expressions over the columns of a row by name. A column that is missing, as after a rename, resolves to the outer
 -- "absent" and gives null instead of an error.
-CREATE FUNCTION :"schema".capture_key_expression(alias text, columns text[]) RETURNS text
+CREATE FUNCTION :"schema".capture_object(alias text, columns text[]) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN cardinality(columns) = 0 THEN 'NULL::jsonb' ELSE
-    format('(SELECT jsonb_build_object(%s) FROM (SELECT %I.*) AS present)',
-           (SELECT string_agg(format('%L, to_json(%I)', c, c), ', ') FROM unnest(columns) c), alias) END
-$$;
-CREATE FUNCTION :"schema".capture_row_expression(alias text, columns text[]) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN cardinality(columns) = 0 THEN format('to_json(%I.*)', alias) ELSE
+  SELECT CASE WHEN cardinality(columns) = 0 THEN 'NULL::json' ELSE
     format('(SELECT json_build_object(%s) FROM (SELECT %I.*) AS present)',
            (SELECT string_agg(format('%L, %I', c, c), ', ') FROM unnest(columns) c), alias) END
 $$;
@@ -157,70 +148,63 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                 coalesce((SELECT string_agg(DISTINCT format('NULL::text AS %I', c), ', ') FROM unnest(columns) c), 'NULL'))
 $$;
 
-CREATE FUNCTION :"schema".capture_kept(columns text) RETURNS text[]
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT coalesce(nullif(columns, ''), '{}')::text[] $$;
-
--- What a statement leaves over for us: rows too large to be kept, and those whose text JSON operators may refuse; all of
--- its rows where only some columns are kept. Parameters of the statement: location, pattern of such texts.
-CREATE FUNCTION :"schema".capture_rest(operation text, source text, keys text[], kept text[]) RETURNS text
+-- What the log holds of a row: all of it or the columns that are kept, and its key alone when it is too large.
+CREATE FUNCTION :"schema".capture_document(alias text, keys text[], kept text[]) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, :"schema", pg_temp AS $$
-  SELECT format('INSERT INTO changes (relation, operation, key, %s) '
-      || 'SELECT $1, %L, %s, CASE WHEN pg_column_size(r.*) <= 524288 THEN %s END FROM %I r, %s '
-      || 'WHERE CASE WHEN %L OR pg_column_size(r.*) > 524288 THEN true ELSE to_json(r.*)::text LIKE $2 END',
-                CASE source WHEN 'new_rows' THEN 'after' ELSE 'before' END, operation, capture_key_expression('r', keys),
-                capture_row_expression('r', kept), source, capture_absent(keys || kept), cardinality(kept) > 0)
+  SELECT format('CASE WHEN pg_column_size(%I.*) <= 524288 THEN %s ELSE json_build_array(%s) END', alias,
+                CASE WHEN cardinality(kept) = 0 THEN format('to_json(%I.*)', alias) ELSE capture_object(alias, kept) END,
+                capture_object(alias, keys))
 $$;
 
--- The trigger functions. Arguments: location, columns to keep ('' for all), then the key columns.
--- Key columns are arguments because looking them up in the catalog for each statement halves the rate of small writes, and
--- arguments are used where they stand, because each variable that is declared costs every call.
+-- The statements of what is not usual. They are planned each time, with the numbers of rows that there are: a plan kept from
+-- small updates would be quadratic in large ones. Their parameter is the source.
+CREATE FUNCTION :"schema".capture_rows(operation text, keys text[], kept text[], only_large boolean) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, :"schema", pg_temp AS $$
+  SELECT format('INSERT INTO changes (source, operation, %s) SELECT $1, %L, %s FROM %I r, %s WHERE NOT %L OR pg_column_size(r.*) > 524288',
+                CASE operation WHEN 'create' THEN 'after' ELSE 'before' END, operation, capture_document('r', keys, kept),
+                CASE operation WHEN 'create' THEN 'new_rows' ELSE 'old_rows' END, capture_absent(keys || kept), only_large)
+$$;
+-- Old and new rows are paired by position: both transition tables are filled in the same order. A join by key would
+-- mispair rows whose keys change. Should the counts ever differ, rows are paired by key and what is left over is a
+-- delete or a create.
+CREATE FUNCTION :"schema".capture_pairs(keys text[], kept text[], as_many boolean) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, :"schema", pg_temp AS $$
+  SELECT format(
+       'INSERT INTO changes (source, operation, before, after) '
+    || 'SELECT $1, CASE WHEN n.i IS NULL THEN ''delete'' WHEN o.i IS NULL THEN ''create'' ELSE ''update'' END, o.j, n.j '
+    || 'FROM (SELECT row_number() OVER () AS i, %1$s AS k, %2$s AS j FROM old_rows o, %3$s) o '
+    || '%4$s (SELECT row_number() OVER () AS i, %5$s AS k, %6$s AS j FROM new_rows n, %3$s) n '
+    || 'ON %7$s ORDER BY n.i, o.i',
+       CASE WHEN as_many THEN 'NULL' ELSE capture_object('o', keys) || '::jsonb' END, capture_document('o', keys, kept),
+       capture_absent(keys || kept), CASE WHEN as_many THEN 'JOIN' ELSE 'FULL JOIN' END,
+       CASE WHEN as_many THEN 'NULL' ELSE capture_object('n', keys) || '::jsonb' END, capture_document('n', keys, kept),
+       CASE WHEN as_many THEN 'o.i = n.i' ELSE 'o.k = n.k' END)
+$$;
+
+-- Parameters: source, old row, new row.
+CREATE FUNCTION :"schema".capture_one(trigger_operation text, keys text[], kept text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, :"schema", pg_temp AS $$
+  SELECT format('INSERT INTO changes (source, operation, before, after) SELECT $1, %L, %s, %s',
+                CASE trigger_operation WHEN 'INSERT' THEN 'create' WHEN 'UPDATE' THEN 'update' ELSE 'delete' END,
+                CASE WHEN trigger_operation <> 'INSERT' THEN one.old ELSE 'NULL' END,
+                CASE WHEN trigger_operation <> 'DELETE' THEN one.new ELSE 'NULL' END)
+  FROM (SELECT format('(SELECT %s FROM (SELECT ($2).*) r, %s)', document, absent) AS old,
+               format('(SELECT %s FROM (SELECT ($3).*) r, %s)', document, absent) AS new
+        FROM (SELECT capture_document('r', keys, kept) AS document, capture_absent(keys || kept) AS absent) d) one
+$$;
+
+-- The trigger functions. Arguments: location, then the key columns, which is what the log calls the source. They are
+-- arguments because looking them up in the catalog for each statement halves the rate of small writes, and the log has them
+-- because a key is not taken out of its row here: whoever reads the change has the row. Whoever writes it would pay for
+-- that, and JSON operators refuse a text with a \u that stands for no character, which would be the user's write.
 -- alias.* and not alias, and variables before columns: the user's columns may have any name.
--- E'' wherever there is a backslash: a writer may have turned standard_conforming_strings off.
--- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000, and the user's write would fail. Even json -> key
--- fails on a text with a \u that stands for no character, so such rows, like those of more than 512 KiB, take the slow path,
--- which names the key's columns. They leave a mark instead of costing each statement a query of its own that looks for them.
+-- json and not jsonb for the rows: jsonb refuses "\u0000" and 1e400000.
 -- The session's formats are fixed, or the text of one key would differ from writer to writer. (To look at them first, and
 -- set them only where they differ, takes longer.)
-
--- Nearly every statement is one of these two: all columns of a table whose key is one column. Each operator, function and
--- subscript here is set up anew for every statement, which costs more than what most of them then do: none is needless, and
--- that is why the other cases have functions of their own.
-CREATE FUNCTION :"schema".capture_insert_one_key() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, :"schema", pg_temp
-SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
-AS $$
-#variable_conflict use_variable
-BEGIN
-  INSERT INTO changes (relation, operation, key, after)
-  SELECT TG_ARGV[0], 'create', jsonb_build_object(r.k, r.whole -> r.k), r.whole
-  FROM (SELECT CASE WHEN pg_column_size(n.*) <= 524288 THEN to_json(n.*) END AS whole, TG_ARGV[2] AS k FROM new_rows n OFFSET 0) r
-  WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-  IF current_setting('coordination.slow', true) = 'some' THEN
-    PERFORM set_config('coordination.slow', '', true);
-    EXECUTE capture_rest('create', 'new_rows', TG_ARGV[2:], '{}') USING TG_ARGV[0], E'%\\\\u%';
-  END IF;
-  RETURN NULL;
-END $$;
-
-CREATE FUNCTION :"schema".capture_delete_one_key() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, :"schema", pg_temp
-SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
-AS $$
-#variable_conflict use_variable
-BEGIN
-  INSERT INTO changes (relation, operation, key, before)
-  SELECT TG_ARGV[0], 'delete', jsonb_build_object(r.k, r.whole -> r.k), r.whole
-  FROM (SELECT CASE WHEN pg_column_size(o.*) <= 524288 THEN to_json(o.*) END AS whole, TG_ARGV[2] AS k FROM old_rows o OFFSET 0) r
-  WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
-  IF current_setting('coordination.slow', true) = 'some' THEN
-    PERFORM set_config('coordination.slow', '', true);
-    EXECUTE capture_rest('delete', 'old_rows', TG_ARGV[2:], '{}') USING TG_ARGV[0], E'%\\\\u%';
-  END IF;
-  RETURN NULL;
-END $$;
-
+-- Each operator, function and subscript of a statement is set up anew each time that it runs, which costs more than what
+-- most of them then do: none is needless, and that is why tables of which only some columns are kept have functions of their
+-- own. RETURN NEW, which the server looks at as little as at NULL, has no expression.
+-- A row that is too large leaves a mark in a setting instead of costing each statement a query of its own that looks for it.
 CREATE FUNCTION :"schema".capture_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp
@@ -228,17 +212,14 @@ SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET b
 AS $$
 #variable_conflict use_variable
 BEGIN
-  IF TG_ARGV[1] = '' THEN
-    INSERT INTO changes (relation, operation, key, after)
-    SELECT TG_ARGV[0], 'create', CASE WHEN TG_NARGS > 2 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[2:]) k) END, r.whole
-    FROM (SELECT CASE WHEN pg_column_size(n.*) <= 524288 THEN to_json(n.*) END AS whole FROM new_rows n OFFSET 0) r
-    WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+  INSERT INTO changes (source, operation, after)
+  SELECT TG_ARGV, 'create', to_json(n.*) FROM new_rows n
+  WHERE CASE WHEN pg_column_size(n.*) <= 524288 THEN true ELSE set_config('coordination.large', 'some', true) IS NULL END;
+  IF current_setting('coordination.large', true) = 'some' THEN
+    PERFORM set_config('coordination.large', '', true);
+    EXECUTE capture_rows('create', TG_ARGV[1:], '{}', true) USING TG_ARGV;
   END IF;
-  IF TG_ARGV[1] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
-    PERFORM set_config('coordination.slow', '', true);
-    EXECUTE capture_rest('create', 'new_rows', TG_ARGV[2:], capture_kept(TG_ARGV[1])) USING TG_ARGV[0], E'%\\\\u%';
-  END IF;
-  RETURN NULL;
+  RETURN NEW;
 END $$;
 
 CREATE FUNCTION :"schema".capture_delete() RETURNS trigger
@@ -248,115 +229,75 @@ SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET b
 AS $$
 #variable_conflict use_variable
 BEGIN
-  IF TG_ARGV[1] = '' THEN
-    INSERT INTO changes (relation, operation, key, before)
-    SELECT TG_ARGV[0], 'delete', CASE WHEN TG_NARGS > 2 THEN (SELECT jsonb_object_agg(k, r.whole -> k) FROM unnest(TG_ARGV[2:]) k) END, r.whole
-    FROM (SELECT CASE WHEN pg_column_size(o.*) <= 524288 THEN to_json(o.*) END AS whole FROM old_rows o OFFSET 0) r
-    WHERE CASE WHEN r.whole::text NOT LIKE E'%\\\\u%' THEN true ELSE set_config('coordination.slow', 'some', true) IS NULL END;
+  INSERT INTO changes (source, operation, before)
+  SELECT TG_ARGV, 'delete', to_json(o.*) FROM old_rows o
+  WHERE CASE WHEN pg_column_size(o.*) <= 524288 THEN true ELSE set_config('coordination.large', 'some', true) IS NULL END;
+  IF current_setting('coordination.large', true) = 'some' THEN
+    PERFORM set_config('coordination.large', '', true);
+    EXECUTE capture_rows('delete', TG_ARGV[1:], '{}', true) USING TG_ARGV;
   END IF;
-  IF TG_ARGV[1] <> '' OR current_setting('coordination.slow', true) = 'some' THEN
-    PERFORM set_config('coordination.slow', '', true);
-    EXECUTE capture_rest('delete', 'old_rows', TG_ARGV[2:], capture_kept(TG_ARGV[1])) USING TG_ARGV[0], E'%\\\\u%';
-  END IF;
-  RETURN NULL;
+  RETURN NEW;
 END $$;
 
--- Old and new rows are paired by position: both transition tables are filled in the same order. A join by key would
--- mispair rows whose keys change. Should the counts ever differ, rows are paired by key and what is left over is a
--- delete or a create.
+-- One row is the usual update, and every pair of an old and a new row is the one pair then. What does not fit is counted.
 CREATE FUNCTION :"schema".capture_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
 #variable_conflict use_variable
-DECLARE
-  olds bigint;
-  news bigint;
 BEGIN
-  SELECT (SELECT count(*) FROM old_rows), (SELECT count(*) FROM new_rows) INTO olds, news;
-  IF olds = 0 AND news = 0 THEN
-    RETURN NULL;
+  INSERT INTO changes (source, operation, before, after)
+  SELECT TG_ARGV, 'update', to_json(o.*), to_json(n.*) FROM old_rows o, new_rows n
+  WHERE pg_column_size(o.*) <= 524288 AND pg_column_size(n.*) <= 524288
+    AND NOT EXISTS (SELECT FROM old_rows OFFSET 1) AND NOT EXISTS (SELECT FROM new_rows OFFSET 1);
+  IF FOUND THEN
+    RETURN NEW;
   END IF;
-  IF olds = 1 AND news = 1 AND TG_NARGS = 3 AND TG_ARGV[1] = '' THEN
-    INSERT INTO changes (relation, operation, key, old_key, before, after)
-    SELECT TG_ARGV[0], 'update', k.key_is, nullif(k.key_was, k.key_is), k.before, k.after
-    FROM (
-      SELECT r.before, r.after,
-             jsonb_build_object(TG_ARGV[2], r.before -> TG_ARGV[2]) AS key_was,
-             jsonb_build_object(TG_ARGV[2], r.after -> TG_ARGV[2]) AS key_is
-      FROM (
-        SELECT CASE WHEN pg_column_size(o.*) <= 524288 THEN to_json(o.*) END AS before,
-               CASE WHEN pg_column_size(n.*) <= 524288 THEN to_json(n.*) END AS after
-        FROM old_rows o, new_rows n OFFSET 0
-      ) r
-      WHERE r.before::text NOT LIKE E'%\\\\u%' AND r.after::text NOT LIKE E'%\\\\u%'
-      OFFSET 0
-    ) k;
-    IF FOUND THEN
-      RETURN NULL;
-    END IF;
+  IF EXISTS (SELECT FROM old_rows) OR EXISTS (SELECT FROM new_rows) THEN
+    EXECUTE capture_pairs(TG_ARGV[1:], '{}', (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows)) USING TG_ARGV;
   END IF;
-  -- Planned for each statement, with its numbers of rows: a plan kept from small updates would be quadratic in large ones.
-  EXECUTE format(
-       'INSERT INTO changes (relation, operation, key, old_key, before, after) '
-    || 'SELECT $1, CASE WHEN n.i IS NULL THEN ''delete'' WHEN o.i IS NULL THEN ''create'' ELSE ''update'' END, '
-    || 'coalesce(n.k, o.k), CASE WHEN n.i IS NOT NULL THEN nullif(o.k, n.k) END, o.j, n.j '
-    || 'FROM (SELECT row_number() OVER () AS i, %1$s AS k, CASE WHEN pg_column_size(o.*) <= 524288 THEN %2$s END AS j FROM old_rows o, %3$s) o '
-    || '%4$s (SELECT row_number() OVER () AS i, %5$s AS k, CASE WHEN pg_column_size(n.*) <= 524288 THEN %6$s END AS j FROM new_rows n, %3$s) n '
-    || 'ON %7$s ORDER BY n.i, o.i',
-       capture_key_expression('o', TG_ARGV[2:]), capture_row_expression('o', capture_kept(TG_ARGV[1])),
-       capture_absent(TG_ARGV[2:] || capture_kept(TG_ARGV[1])),
-       CASE WHEN olds = news THEN 'JOIN' ELSE 'FULL JOIN' END,
-       capture_key_expression('n', TG_ARGV[2:]), capture_row_expression('n', capture_kept(TG_ARGV[1])),
-       CASE WHEN olds = news THEN 'o.i = n.i' ELSE 'o.k = n.k' END)
-    USING TG_ARGV[0];
-  RETURN NULL;
+  RETURN NEW;
 END $$;
 
--- For tables where a statement trigger would see rows too late or not at all.
+-- For tables where a statement trigger would see rows too late or not at all. The row that there is not is null.
 CREATE FUNCTION :"schema".capture_row() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
 AS $$
-DECLARE
-  cap     CONSTANT int := 524288;
-  keys    CONSTANT text[] := TG_ARGV[2:];
-  kept    CONSTANT text[] := coalesce(nullif(TG_ARGV[1], ''), '{}');
-  old_row json;
-  new_row json;
-  key_was jsonb;
-  key_is  jsonb;
+#variable_conflict use_variable
 BEGIN
-  IF TG_OP <> 'INSERT' THEN
-    IF TG_ARGV[1] = '' AND pg_column_size(OLD) <= cap THEN
-      old_row := to_json(OLD);
-    END IF;
-    IF old_row::text NOT LIKE E'%\\\\u%' THEN
-      key_was := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, old_row -> k) FROM unnest(keys) k) END;
-    ELSE
-      EXECUTE format('SELECT %s, CASE WHEN $2 THEN %s END FROM (SELECT ($1).*) AS o, %s',
-                     capture_key_expression('o', keys), capture_row_expression('o', kept), capture_absent(keys || kept))
-        INTO key_was, old_row USING OLD, pg_column_size(OLD) <= cap;
-    END IF;
+  IF greatest(pg_column_size(OLD), pg_column_size(NEW)) <= 524288 THEN
+    INSERT INTO changes (source, operation, before, after)
+    VALUES (TG_ARGV, CASE TG_OP WHEN 'INSERT' THEN 'create' WHEN 'UPDATE' THEN 'update' ELSE 'delete' END, to_json(OLD), to_json(NEW));
+  ELSE
+    EXECUTE capture_one(TG_OP, TG_ARGV[1:], '{}') USING TG_ARGV, OLD, NEW;
   END IF;
-  IF TG_OP <> 'DELETE' THEN
-    IF TG_ARGV[1] = '' AND pg_column_size(NEW) <= cap THEN
-      new_row := to_json(NEW);
-    END IF;
-    IF new_row::text NOT LIKE E'%\\\\u%' THEN
-      key_is := CASE WHEN cardinality(keys) > 0 THEN (SELECT jsonb_object_agg(k, new_row -> k) FROM unnest(keys) k) END;
-    ELSE
-      EXECUTE format('SELECT %s, CASE WHEN $2 THEN %s END FROM (SELECT ($1).*) AS n, %s',
-                     capture_key_expression('n', keys), capture_row_expression('n', kept), capture_absent(keys || kept))
-        INTO key_is, new_row USING NEW, pg_column_size(NEW) <= cap;
-    END IF;
+  RETURN NULL;
+END $$;
+
+-- For tables of which only some columns are kept, besides the key. Further arguments: an empty one, then those columns.
+CREATE FUNCTION :"schema".capture_columns() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, :"schema", pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO, MDY' SET extra_float_digits = 1 SET bytea_output = 'hex' SET intervalstyle = 'postgres'
+AS $$
+#variable_conflict use_variable
+DECLARE
+  mark   CONSTANT int    := array_position(TG_ARGV, '');
+  keys   CONSTANT text[] := TG_ARGV[1:mark - 1];
+  kept   CONSTANT text[] := TG_ARGV[mark + 1:] || ARRAY(SELECT k FROM unnest(keys) k WHERE k <> ALL (TG_ARGV[mark + 1:]));
+  -- A slice begins at 1.
+  source CONSTANT text[] := format('[0:%s]=%s', mark - 1, TG_ARGV[:mark - 1]);
+BEGIN
+  IF TG_LEVEL = 'ROW' THEN
+    EXECUTE capture_one(TG_OP, keys, kept) USING source, OLD, NEW;
+  ELSIF TG_OP = 'UPDATE' THEN
+    EXECUTE capture_pairs(keys, kept, (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows)) USING source;
+  ELSE
+    EXECUTE capture_rows(CASE TG_OP WHEN 'INSERT' THEN 'create' ELSE 'delete' END, keys, kept, false) USING source;
   END IF;
-  INSERT INTO changes (relation, operation, key, old_key, before, after)
-  VALUES (TG_ARGV[0], CASE TG_OP WHEN 'INSERT' THEN 'create' WHEN 'UPDATE' THEN 'update' ELSE 'delete' END,
-          CASE WHEN TG_OP = 'DELETE' THEN key_was ELSE key_is END,
-          CASE WHEN TG_OP = 'UPDATE' THEN nullif(key_was, key_is) END, old_row, new_row);
   RETURN NULL;
 END $$;
 
@@ -380,7 +321,7 @@ BEGIN
       FROM pg_partition_tree(TG_RELID) t WHERE t.level > 0
     ))::text, true)
   WHERE EXISTS (SELECT FROM pg_partition_tree(TG_RELID) t WHERE t.level > 0);
-  INSERT INTO changes (relation, operation) VALUES (TG_ARGV[0], 'truncate');
+  INSERT INTO changes (source, operation) VALUES (TG_ARGV, 'truncate');
   RETURN NULL;
 END $$;
 
@@ -393,28 +334,27 @@ BEGIN
 END $$;
 
 -- Whoever may attach these to a table of his own could write what he likes into the log.
-REVOKE ALL ON FUNCTION :"schema".capture_insert_one_key() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_insert() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_update() FROM PUBLIC;
-REVOKE ALL ON FUNCTION :"schema".capture_delete_one_key() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION :"schema".capture_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION :"schema".capture_notify() FROM PUBLIC;
 
 -- A new owner must be allowed to create in the schema at the moment in which it becomes the owner.
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO coordination_capture;
-ALTER FUNCTION :"schema".capture_key_expression(text, text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_object(text, text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_absent(text[]) OWNER TO coordination_capture;
-ALTER FUNCTION :"schema".capture_row_expression(text, text[]) OWNER TO coordination_capture;
-ALTER FUNCTION :"schema".capture_kept(text) OWNER TO coordination_capture;
-ALTER FUNCTION :"schema".capture_rest(text, text, text[], text[]) OWNER TO coordination_capture;
-ALTER FUNCTION :"schema".capture_insert_one_key() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_document(text, text[], text[]) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_rows(text, text[], text[], boolean) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_pairs(text[], text[], boolean) OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_one(text, text[], text[]) OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_insert() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_update() OWNER TO coordination_capture;
-ALTER FUNCTION :"schema".capture_delete_one_key() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_delete() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_row() OWNER TO coordination_capture;
+ALTER FUNCTION :"schema".capture_columns() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_truncate() OWNER TO coordination_capture;
 ALTER FUNCTION :"schema".capture_notify() OWNER TO coordination_capture;
 REVOKE CREATE ON SCHEMA :"schema" FROM coordination_capture;

@@ -19,12 +19,12 @@ const bare: Prepare = async () => {}
 const handWritten: Prepare = async (pool, table) => {
   await pool.query(`
     CREATE OR REPLACE FUNCTION ${table}_created() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-      INSERT INTO coordination.changes (relation, operation, key, after)
-      SELECT 'public.${table}', 'create', jsonb_build_object('id', n.id), to_json(n) FROM new_rows n;
+      INSERT INTO coordination.changes (source, operation, after)
+      SELECT '[0:1]={public.${table},id}', 'create', to_json(n) FROM new_rows n;
       RETURN NULL; END $$;
     CREATE OR REPLACE FUNCTION ${table}_updated() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-      INSERT INTO coordination.changes (relation, operation, key, before, after)
-      SELECT 'public.${table}', 'update', jsonb_build_object('id', n.id), to_json(o), to_json(n)
+      INSERT INTO coordination.changes (source, operation, before, after)
+      SELECT '[0:1]={public.${table},id}', 'update', to_json(o), to_json(n)
         FROM old_rows o JOIN new_rows n ON n.id = o.id;
       RETURN NULL; END $$;
     CREATE TRIGGER created AFTER INSERT ON ${table} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION ${table}_created();

@@ -56,12 +56,12 @@ export const barePagedRead: Contender = contender({
       for (;;) {
         const { rows } = await client.query<unknown[]>({
           name: 'bench_page',
-          text: `SELECT seq::text, xid::text, relation, operation, key::text, before::text, after::text, at::text
+          text: `SELECT seq::text, xid::text, source::text, operation, before::text, after::text, at::text
                    FROM coordination.changes c WHERE c.seq > $1 ORDER BY c.seq LIMIT ${page}`,
           values: [last],
           rowMode: 'array',
         })
-        for (const row of rows) JSON.parse(String(row[6]))
+        for (const row of rows) JSON.parse(String(row[5]))
         seen += rows.length
         last = String(rows.at(-1)?.[0] ?? last)
         if (rows.length < page) break

@@ -98,12 +98,12 @@ export class FeedEvent {
   }
 
   get key(): JsonObject | null {
-    if (this.#key === undefined) this.#key = parseKey(this.logged.key, this.#followed)
+    if (this.#key === undefined) this.#key = this.#parseKey(this.logged.key)
     return this.#key
   }
 
   get oldKey(): JsonObject | null {
-    return parseKey(this.logged.oldKey, this.#followed)
+    return this.#parseKey(this.logged.oldKey)
   }
 
   get id(): string | null {
@@ -192,6 +192,10 @@ export class FeedEvent {
     this.#isValid = true
   }
 
+  #parseKey(text: string | null): JsonObject | null {
+    return text === null ? null : this.#followed.format.parse(text)
+  }
+
   #row(text: string | null): JsonObject | null {
     if (text === null) return null
     const row = this.#followed.format.parse(text)
@@ -217,19 +221,7 @@ async function parsed(
   )
 }
 
-/** A key of which a column is missing, as after a rename, is no key. */
-function parseKey(text: string | null, { format }: FollowedTable): JsonObject | null {
-  if (text === null) return null
-  // As to_json writes it, without a space behind the names, and with every space inside of the values.
-  const key = format.parse(
-    text.replace(/("(?:[^"\\]|\\.)*")(: )?/g, (_, string: string, colon?: string) =>
-      colon === undefined ? string : `${string}:`,
-    ),
-  )
-  return Object.values(key).includes(null) ? null : key
-}
-
-const singleInteger = /^\{"(?:[^"\\]|\\.)*": (-?[0-9]+)\}$/
+const singleInteger = /^\{"(?:[^"\\]|\\.)*":(-?[0-9]+)\}$/
 
 /** The key as text, straight from the text of its JSON. */
 export function idOf(key: string | null, number: (text: string) => string = (text) => text): string | null {
@@ -251,7 +243,7 @@ function withoutTrailingZeros(number: string): string {
 }
 
 function keyTexts(key: string, asText: (number: string) => string): Record<string, string | null> {
-  // Every number becomes a string before it could be rounded; in the text of a jsonb a number follows ": " or ", " or "[".
+  // Every number becomes a string before it could be rounded.
   const exact = key.replace(
     /("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]*)/g,
     (_, string: string | undefined, number: string) => string ?? `"${asText(number)}"`,

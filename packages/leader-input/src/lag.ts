@@ -28,7 +28,7 @@ const countedUpTo = 10_000
 
 export function lagStatement(schema: string): Statement {
   const at = quoteIdentifier(schema)
-  const followed = `EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = $1 AND i.relation = l.relation AND l.operation = ANY (i.operations))
+  const followed = `EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = $1 AND i.relation = l.source[0] AND l.operation = ANY (i.operations))
                 AND NOT l.xid = ANY (c.own_xids) AND l.lineage = c.lineage`
   // By transaction, and what else is asked kept away from the planner, as for the pages of a window: it would read the whole
   // log to count a few of it, and sort it.
@@ -44,7 +44,7 @@ export function lagStatement(schema: string): Statement {
                  AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                ORDER BY a.xact_start LIMIT 1),
              (SELECT sum(pg_total_relation_size(t.relid)) FROM pg_partition_tree('${at.replaceAll("'", "''")}.changes'::regclass) t)::text,
-             (SELECT count(DISTINCT (p.relation, coalesce(p.key, 'null'))) FROM ${at}.parked_changes p WHERE p.input = $1)::text,
+             (SELECT count(DISTINCT (p.relation, p.key::text)) FROM ${at}.parked_changes p WHERE p.input = $1)::text,
              c.gap_from::text, c.gap_to::text
         FROM ${at}.cursors c
         CROSS JOIN LATERAL (

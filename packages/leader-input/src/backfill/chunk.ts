@@ -1,11 +1,12 @@
 import { ConfigurationError } from '@x/lock-core'
-import { quoteIdentifier } from '@x/pg-session'
+import { quoteIdentifier, quoteLiteral } from '@x/pg-session'
 import { largestRowBytes } from '../capture/triggers.ts'
 import { type Connection, pageTimeoutMs } from '../connection.ts'
 import type { LoggedChange } from '../event.ts'
 import type { Probe } from '../log/reader.ts'
 import { drawn } from '../log/statements.ts'
 import { parseSnapshot } from '../log/window.ts'
+import { keyOf, rowOf } from '../logged-row.ts'
 
 /** A table as a backfill reads it. */
 export interface ReadableTable {
@@ -59,20 +60,21 @@ export async function readChunk(
     )
     const found = rows.filter((row) => row[2] !== null)
     const seen = { snapshot: parseSnapshot(String(rows[0]?.[0])), lastNumber: BigInt(String(rows[0]?.[1])) }
-    const total = Number(found[0]?.[5] ?? 0)
+    const total = Number(found[0]?.[4] ?? 0)
+    const columns = table.key.map(({ column }) => column)
     return {
       seen,
-      keys: found.map((row) => JSON.parse(String(row[4])) as string[]),
+      keys: found.map((row) => JSON.parse(String(row[3])) as string[]),
       rows: found.map((row) => ({
         seq: seen.lastNumber,
         xid: 0n,
         location: table.location,
         operation: 'read' as const,
-        key: row[3] as string | null,
+        key: keyOf(String(row[2]), columns),
         oldKey: null,
         before: null,
-        after: row[2] === '' ? null : String(row[2]),
-        atMicros: String(row[6]),
+        after: rowOf(String(row[2])),
+        atMicros: String(row[5]),
       })),
       last: limit === null || (total < limit && found.length === total),
     }
@@ -85,16 +87,16 @@ function chunkSql({ schema, name, partitioned, key }: ReadableTable, resumed: bo
   const columns = key.map(({ column }) => `t.${quoteIdentifier(column)}`)
   const [limitAt, bytesAt] = resumed ? [key.length + 1, key.length + 2] : [1, 2]
   const behind = key.map(({ type }, i) => `$${i + 1}::text::${type}`)
-  const asKey = key.map(({ column }, i) => `'${column.replaceAll("'", "''")}', to_json(${columns[i]})`)
+  const keyAlone = key.map(({ column }, i) => `${quoteLiteral(column)}, ${columns[i]}`)
   return `
-    SELECT s.snapshot::text, s.drawn, c.row, c.key, c.position, c.total::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text
+    SELECT s.snapshot::text, s.drawn, c.row, c.position, c.total::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text
       FROM (SELECT pg_current_snapshot() AS snapshot, (SELECT ${drawn} FROM ${quoteIdentifier(home)}.changes_seq_seq) AS drawn) s
       LEFT JOIN LATERAL (
         SELECT r.*, sum(octet_length(r.row)) OVER (ORDER BY r.place) AS bytes, count(*) OVER () AS total
           FROM (
             SELECT row_number() OVER (${columns.length > 0 ? `ORDER BY ${columns.join(', ')}` : ''}) AS place,
-                   CASE WHEN pg_column_size(t.*) <= ${largestRowBytes} THEN to_json(t.*)::text ELSE '' END AS row,
-                   ${asKey.length > 0 ? `jsonb_build_object(${asKey.join(', ')})::text` : 'NULL::text'} AS key,
+                   CASE WHEN pg_column_size(t.*) <= ${largestRowBytes} THEN to_json(t.*)
+                        ELSE json_build_array(${keyAlone.length > 0 ? `json_build_object(${keyAlone.join(', ')})` : 'NULL'}) END::text AS row,
                    ${columns.length > 0 ? `json_build_array(${columns.map((column) => `${column}::text`).join(', ')})::text` : "'[]'"} AS position
               FROM ${partitioned ? '' : 'ONLY '}${quoteIdentifier(schema)}.${quoteIdentifier(name)} t
              ${resumed ? `WHERE (${columns.join(', ')}) > (${behind.join(', ')})` : ''}

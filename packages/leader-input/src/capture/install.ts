@@ -167,7 +167,7 @@ export async function readUnion(
   const [operations, columns, notify] = (row ?? []) as (string | null)[]
   return {
     operations: new Set((operations ?? '').split(',').filter(Boolean)),
-    columns: columns ?? null,
+    columns: columns == null ? null : (JSON.parse(columns) as string[]),
     notify: notify === 'true',
   }
 }

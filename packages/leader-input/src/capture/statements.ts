@@ -109,7 +109,7 @@ export function captureStatements(schema: string): CaptureStatements {
       name: 'input_union',
       text: `
         SELECT coalesce((SELECT string_agg(DISTINCT o, ',') FROM ${at}.inputs i, unnest(i.operations) o WHERE i.relation = $1), ''),
-               (SELECT CASE WHEN count(*) = 1 THEN min(i.columns::text) END FROM ${at}.inputs i WHERE i.relation = $1),
+               (SELECT CASE WHEN count(*) = 1 THEN min(array_to_json(i.columns)::text) END FROM ${at}.inputs i WHERE i.relation = $1),
                (SELECT coalesce(bool_or(i.notify), false)::text FROM ${at}.inputs i WHERE i.relation = $1)`,
     },
     installed: {

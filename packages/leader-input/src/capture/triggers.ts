@@ -7,7 +7,7 @@ import type { CapturedTable } from './tables.ts'
 export interface Union {
   readonly operations: ReadonlySet<string>
   /** Null for all columns. */
-  readonly columns: string | null
+  readonly columns: readonly string[] | null
   readonly notify: boolean
 }
 
@@ -60,33 +60,24 @@ function wantedTriggers(
       create: `CREATE OR REPLACE TRIGGER ${quoteIdentifier(name)} ${clause} EXECUTE FUNCTION ${quoteIdentifier(schema)}.${fn}(${args.map(quoteLiteral).join(', ')})`,
     })
   }
-  const args = [table.location, union.columns ?? '', ...table.keyColumns]
-  const oneKey = union.columns === null && table.keyColumns.length === 1
+  const source = [table.location, ...table.keyColumns]
   for (const operation of ['create', 'update', 'delete', 'truncate'] as const) {
     if (!union.operations.has(operation)) continue
     const event = sqlEvent[operation]
     const byRow = table.rowLevel !== '' && operation !== 'truncate'
-    if (byRow) {
-      // Partitions get theirs from the root, future ones too.
-      if (isRoot)
-        add(
-          prefix + operation,
-          'capture_row',
-          typeBits[operation] | 1,
-          `AFTER ${event} ON ${part.relation} FOR EACH ROW`,
-          args,
-        )
-    } else {
-      const ofItsOwn = oneKey && (operation === 'create' || operation === 'delete')
-      const fn = `capture_${event.toLowerCase()}${ofItsOwn ? '_one_key' : ''}`
-      add(
-        prefix + operation,
-        fn,
-        typeBits[operation],
-        `AFTER ${event} ON ${part.relation} ${transition[operation]}FOR EACH STATEMENT`,
-        args,
-      )
-    }
+    // Partitions get their triggers for rows from the root, future ones too.
+    if (byRow && !isRoot) continue
+    const [fn, args] =
+      union.columns === null || operation === 'truncate'
+        ? [byRow ? 'capture_row' : `capture_${event.toLowerCase()}`, source]
+        : ['capture_columns', [...source, '', ...union.columns]]
+    add(
+      prefix + operation,
+      fn,
+      typeBits[operation] | (byRow ? 1 : 0),
+      `AFTER ${event} ON ${part.relation} ${byRow ? 'FOR EACH ROW' : `${transition[operation]}FOR EACH STATEMENT`}`,
+      args,
+    )
   }
   if (union.notify) {
     add(

@@ -1,5 +1,5 @@
+import type { Operation } from '../change-event.ts'
 import type { LoggedChange } from '../event.ts'
-import { loggedChange } from '../log/reader.ts'
 import type { Term } from '../term.ts'
 import { commitBatch, HandlerFailure } from './batch.ts'
 import { BlockedKeys } from './blocked-keys.ts'
@@ -62,11 +62,23 @@ export async function replayParked<DB>(term: Term<DB>): Promise<void> {
 }
 
 function parkedRow(row: readonly unknown[]): Parked {
+  const [seq, xid, location, operation, key, oldKey, before, after, atMicros, rowId, replay, keySuffix, onlyWaits] =
+    row as readonly (string | null)[]
   return {
-    change: loggedChange(row),
-    rowId: String(row[9]),
-    replay: row[10] === 'true',
-    keySuffix: String(row[11]),
-    onlyWaits: row[12] === 'true',
+    change: {
+      seq: BigInt(seq ?? 0),
+      xid: BigInt(xid ?? 0),
+      location: location ?? '',
+      operation: operation as Operation,
+      key: key ?? null,
+      oldKey: oldKey ?? null,
+      before: before ?? null,
+      after: after ?? null,
+      atMicros: atMicros ?? '0',
+    },
+    rowId: rowId ?? '',
+    replay: replay === 'true',
+    keySuffix: keySuffix ?? '',
+    onlyWaits: onlyWaits === 'true',
   }
 }

@@ -1,6 +1,7 @@
 import type { Operation } from '../change-event.ts'
 import { type Connection, pageTimeoutMs } from '../connection.ts'
-import type { LoggedChange } from '../event.ts'
+import { keyIdentity, type LoggedChange } from '../event.ts'
+import { keyOf, parseSource, rowOf, type Source } from '../logged-row.ts'
 import { afterWindow, type Cursor, type PinnedWindow } from './cursor.ts'
 import type { LogStatements } from './statements.ts'
 import { formatSnapshot, isEmpty, parseSnapshot, type Snapshot, windowRange } from './window.ts'
@@ -81,12 +82,12 @@ export async function readPage(
         ? await connection.texts(statements.page, [...range, small], pageTimeoutMs)
         : await connection.texts(statements.latePage, [...range, small, ...ofLate], pageTimeoutMs)
     const large = rows.findIndex((row) => row[3] === null)
-    if (large === -1) return { changes: rows.map(loggedChange), window, complete: rows.length < limit }
-    if (large > 0) return { changes: rows.slice(0, large).map(loggedChange), window, complete: false }
+    if (large === -1) return { changes: loggedChanges(rows), window, complete: rows.length < limit }
+    if (large > 0) return { changes: loggedChanges(rows.slice(0, large)), window, complete: false }
   }
   const rows = await connection.texts(statements.sizedPage, [...range, bytes, ...ofLate], pageTimeoutMs)
-  const total = Number(rows[0]?.[9] ?? 0)
-  return { changes: rows.map(loggedChange), window, complete: total < limit && rows.length === total }
+  const total = Number(rows[0]?.[7] ?? 0)
+  return { changes: loggedChanges(rows), window, complete: total < limit && rows.length === total }
 }
 
 /** Where the cursor is when the changes up to this one have been handled. */
@@ -96,17 +97,25 @@ export function cursorAt(cursor: Cursor, page: Page, last: LoggedChange | undefi
   return last === undefined ? cursor : { ...cursor, pinned: { ...page.window, lastSeq: last.seq } }
 }
 
-/** A row of the log by the order of its columns in the statements. */
-export function loggedChange(row: readonly unknown[]): LoggedChange {
-  return new LoggedRow(row as readonly (string | null)[])
+/** Rows of the log by the order of its columns in the statements. Few sources are in many rows. */
+export function loggedChanges(rows: readonly (readonly unknown[])[]): LoggedChange[] {
+  const sources = new Map<string, Source>()
+  return (rows as readonly (readonly (string | null)[])[]).map((row) => {
+    const text = row[2] ?? ''
+    const source = sources.get(text) ?? parseSource(text)
+    sources.set(text, source)
+    return new LoggedRow(row, source)
+  })
 }
 
 /** Looks into the row that the driver made, instead of making another of each. */
 class LoggedRow implements LoggedChange {
   readonly #row: readonly (string | null)[]
+  readonly #source: Source
 
-  constructor(row: readonly (string | null)[]) {
+  constructor(row: readonly (string | null)[], source: Source) {
     this.#row = row
+    this.#source = source
   }
 
   get seq(): bigint {
@@ -118,7 +127,7 @@ class LoggedRow implements LoggedChange {
   }
 
   get location(): string {
-    return this.#row[2] ?? ''
+    return this.#source.location
   }
 
   get operation(): Operation {
@@ -126,23 +135,25 @@ class LoggedRow implements LoggedChange {
   }
 
   get key(): string | null {
-    return this.#row[4] ?? null
+    return keyOf(this.#row[5] ?? this.#row[4] ?? null, this.#source.keyColumns)
   }
 
   get oldKey(): string | null {
-    return this.#row[5] ?? null
+    if (this.operation !== 'update') return null
+    const was = keyOf(this.#row[4] ?? null, this.#source.keyColumns)
+    return keyIdentity(was) === keyIdentity(this.key) ? null : was
   }
 
   get before(): string | null {
-    return this.#row[6] ?? null
+    return rowOf(this.#row[4] ?? null)
   }
 
   get after(): string | null {
-    return this.#row[7] ?? null
+    return rowOf(this.#row[5] ?? null)
   }
 
   get atMicros(): string {
-    return this.#row[8] ?? '0'
+    return this.#row[6] ?? '0'
   }
 }
 

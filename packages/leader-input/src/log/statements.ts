@@ -99,9 +99,9 @@ export function logStatements(schema: string): LogStatements {
   // whatever the statistics say.
   const range = `c.seq > ${hidden('$1::bigint')} AND c.seq <= ${hidden('$2::bigint')}
               AND coalesce(c.xid >= $3::xid8 AND c.xid < $4::xid8 AND c.xid <> ALL ($5::xid8[])
-                           AND c.lineage = $6 AND c.relation = ANY ($7::text[]), false)`
+                           AND c.lineage = $6 AND c.source[0] = ANY ($7::text[]), false)`
   const limit = hidden('$8::bigint')
-  const columns = 'c.seq, c.xid, c.relation, c.operation, c.key, c.old_key, c.before, c.after, c.at'
+  const columns = 'c.seq, c.xid, c.source, c.operation, c.before, c.after, c.at'
   // Transactions that finished late come from behind lo, one by one. BETWEEN instead of = keeps the order by xid and number
   // a reason to take their index.
   const rangeAndLate = `
@@ -112,13 +112,12 @@ export function logStatements(schema: string): LogStatements {
                   LATERAL (SELECT ${columns}
                              FROM ${at}.changes c
                             WHERE c.xid BETWEEN late.xid AND late.xid AND c.seq > ${hidden('$11::bigint')}
-                              AND coalesce(c.lineage = $6 AND c.relation = ANY ($7::text[]), false)
+                              AND coalesce(c.lineage = $6 AND c.source[0] = ANY ($7::text[]), false)
                             ORDER BY c.xid, c.seq LIMIT ${limit}) c)`
   // Nothing is cast to text on the way: the server writes text anyway, and a cast would do it twice.
   const shown = `
-               c.seq, c.xid, c.relation,
+               c.seq, c.xid, c.source,
                CASE WHEN octet_length(c.before::text) > $9 OR octet_length(c.after::text) > $9 THEN NULL ELSE c.operation END,
-               c.key, c.old_key,
                CASE WHEN octet_length(c.before::text) <= $9 THEN c.before END,
                CASE WHEN octet_length(c.after::text) <= $9 THEN c.after END,
                ${micros('c.at')}`
@@ -145,7 +144,7 @@ export function logStatements(schema: string): LogStatements {
                  count(*) OVER () AS total
             FROM page
         )
-        SELECT s.seq, s.xid, s.relation, s.operation, s.key, s.old_key, s.before, s.after, ${micros('s.at')}, s.total
+        SELECT s.seq, s.xid, s.source, s.operation, s.before, s.after, ${micros('s.at')}, s.total
           FROM sized s WHERE s.bytes <= $9 OR s.place = 1 ORDER BY s.seq`,
     },
     lastNumber: { name: 'input_last_number', text: `SELECT ${drawn} FROM ${at}.changes_seq_seq` },

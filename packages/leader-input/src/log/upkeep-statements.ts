@@ -28,7 +28,7 @@ export function upkeepStatements(schema: string): UpkeepStatements {
   const child = (n: number): string => `${at}.changes_${n}`
   const isUnhandled = `coalesce(NOT pg_visible_in_snapshot(l.xid, c.snap_prev) AND l.lineage = c.lineage
                 AND NOT (c.snap_next IS NOT NULL AND l.seq <= c.last_seq AND pg_visible_in_snapshot(l.xid, c.snap_next))
-                AND EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = c.name AND i.relation = l.relation AND l.operation = ANY (i.operations)), false)`
+                AND EXISTS (SELECT FROM ${at}.inputs i WHERE i.name = c.name AND i.relation = l.source[0] AND l.operation = ANY (i.operations)), false)`
   // Limits hidden, and each late transaction looked up by itself: the planner would else read, and sort, the whole log.
   const unhandled = (atMost: string): string => `
              (SELECT l.at FROM ${at}.changes l WHERE l.seq > c.lo AND ${isUnhandled} ORDER BY l.seq LIMIT ${hidden(atMost)})

@@ -5,6 +5,7 @@ import type { Client, Pool } from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { createLeaderInput, type LeaderInput, type LeaderInputOptions } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
+import { type Logged, logged as loggedIn } from '../support/logged.ts'
 
 /** Tables of these tests are made on the way. */
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
@@ -30,16 +31,7 @@ const inputOn = (
 ): LeaderInput<Anything> =>
   createLeaderInput<Anything>({ pool, locker: createMemoryLocker(), name: `capture${number}`, tables, ...options })
 
-/** What the log holds of a table, in order. */
-const logged = async (
-  location: string,
-): Promise<{ operation: string; key: unknown; old_key: unknown; before: string | null; after: string | null }[]> =>
-  (
-    await pool.query(
-      'SELECT operation, key, old_key, before::text, after::text FROM coordination.changes WHERE relation = $1 ORDER BY seq',
-      [location],
-    )
-  ).rows
+const logged = (location: string): Promise<Logged[]> => loggedIn(pool, location)
 const operations = async (location: string): Promise<string[]> =>
   (await logged(location)).map(({ operation, key }) => `${operation} ${Object.values(key ?? {}).join('/')}`.trim())
 
@@ -62,7 +54,7 @@ describe('shapes of tables', () => {
     await pool.query(`INSERT INTO "Odd Schema"."it's ""odd"".table" ("n", o) VALUES (1, 'o')`)
     await pool.query(`INSERT INTO uniquely VALUES (7, 8)`)
     expect(await operations('public.keyless')).toEqual(['create', 'update', 'delete'])
-    expect((await logged('public.composite')).map(({ operation, key, old_key }) => [operation, key, old_key])).toEqual([
+    expect((await logged('public.composite')).map(({ operation, key, oldKey }) => [operation, key, oldKey])).toEqual([
       ['create', { a: 1, b: 'x' }, null],
       ['create', { a: 2, b: 'y' }, null],
       ['update', { a: 2, b: 'x' }, { a: 1, b: 'x' }],
@@ -104,7 +96,7 @@ describe('shapes of tables', () => {
       'create 5',
       'truncate',
     ])
-    expect((await logged('public.parted'))[5]).toMatchObject({ old_key: { id: 1 } })
+    expect((await logged('public.parted'))[5]).toMatchObject({ oldKey: { id: 1 } })
   })
 
   it('captures members of classic inheritance row by row, with the columns of the child', async () => {
@@ -229,6 +221,29 @@ describe('ways of writing', () => {
     expect((await input.lag()).drift).toEqual([])
   })
 
+  it('gives each change the key that the table had when it was made', async () => {
+    await pool.query('CREATE TABLE rekeyed (a int PRIMARY KEY, b int NOT NULL, c int)')
+    await using input = inputOn(['rekeyed'])
+    await input.install()
+    await pool.query('INSERT INTO rekeyed VALUES (1, 2, 3)')
+    await pool.query('ALTER TABLE rekeyed DROP CONSTRAINT rekeyed_pkey, ADD PRIMARY KEY (c, b)')
+    await input.install()
+    await pool.query('UPDATE rekeyed SET c = 4; UPDATE rekeyed SET a = 9')
+    const seen: unknown[] = []
+    const stop = new AbortController()
+    const running = input.run((events) => void seen.push(...events.map(({ id, key, oldKey }) => [id, key, oldKey])), {
+      signal: stop.signal,
+    })
+    await eventually(() => seen.length === 3)
+    stop.abort()
+    await running
+    expect(seen).toEqual([
+      ['1', { a: 1 }, null],
+      ['["4","2"]', { c: 4, b: 2 }, { c: 3, b: 2 }],
+      ['["4","2"]', { c: 4, b: 2 }, null],
+    ])
+  })
+
   it('pairs old and new rows by position when keys change places', async () => {
     await pool.query('CREATE TABLE shuffled (id int PRIMARY KEY, v text)')
     await using input = inputOn(['shuffled'])
@@ -315,9 +330,50 @@ describe('values', () => {
     expect(events.filter(({ operation }) => operation === 'update').map(({ id }) => id)).toEqual(['11', '12', '13'])
   })
 
+  it('keeps of a row the columns that are wanted, and its key besides', async () => {
+    await pool.query(`
+      CREATE TABLE chosen (id int PRIMARY KEY, a int, b text);
+      CREATE TABLE chosen_nested (LIKE chosen INCLUDING ALL);
+      CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+      CREATE TRIGGER nothing AFTER INSERT ON chosen_nested FOR EACH ROW EXECUTE FUNCTION nothing()`)
+    const tables = ['chosen', 'chosen_nested']
+    await using input = inputOn({ chosen: { columns: ['a'] }, chosen_nested: { columns: ['a'] } })
+    await input.install()
+    const events: Anything[] = []
+    const stop = new AbortController()
+    const running = input.run((batch) => void events.push(...batch), { signal: stop.signal })
+    for (const table of tables) {
+      await pool.query(`INSERT INTO ${table} VALUES (1, 2, 'b'), (2, 3, repeat('x', 600000))`)
+      await pool.query(`UPDATE ${table} SET id = 5 WHERE id = 1; DELETE FROM ${table} WHERE id = 5; TRUNCATE ${table}`)
+      expect((await logged(`public.${table}`))[0]?.after).toBe('{"a" : 2, "id" : 1}')
+    }
+    await eventually(() => events.length === 10)
+    stop.abort()
+    await running
+    for (const name of tables)
+      expect(
+        events
+          .filter(({ table }) => table === name)
+          .map(({ operation, key, oldKey, before, after, oversize }) => [
+            operation,
+            key,
+            oldKey,
+            before,
+            after,
+            oversize,
+          ]),
+      ).toEqual([
+        ['create', { id: 1 }, null, null, { a: 2 }, false],
+        ['create', { id: 2 }, null, null, null, true],
+        ['update', { id: 5 }, { id: 1 }, { a: 2 }, { a: 2 }, false],
+        ['delete', { id: 5 }, null, { a: 2 }, null, false],
+        ['truncate', null, null, null, null, false],
+      ])
+  })
+
   it('captures 1,600 columns, and columns named like our own', async () => {
     await pool.query(`CREATE TABLE wide (id int PRIMARY KEY, ${Array.from({ length: 1_599 }, (_, i) => `c${i} int`).join(', ')});
-      CREATE TABLE names (keys int PRIMARY KEY, "TG_ARGV" int, cap int, changes int, seq int, relation text, n int, o int, old_rows int, new_rows int, before int, after int)`)
+      CREATE TABLE names (keys int PRIMARY KEY, "TG_ARGV" int, tg_argv int, source text, kept int, mark int, changes int, seq int, n int, o int, r int, old_rows int, new_rows int, before int, after int)`)
     await using input = inputOn(['wide', 'names'])
     await input.install()
     await pool.query('INSERT INTO wide (id, c1598) VALUES (1, 7)')

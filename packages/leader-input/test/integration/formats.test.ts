@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { beforeAll, expect, it } from 'vitest'
 import { createLeaderInput, type LeaderInputOptions } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
+import { logged } from '../support/logged.ts'
 
 type Rows = Record<string, Record<string, unknown>>
 
@@ -88,7 +89,7 @@ const loggedUnder = async (chosen: readonly Setting[]): Promise<string[]> => {
         DELETE FROM public.${table} WHERE n = 3;
         DELETE FROM public.${table}`)
     const { rows } = await client.query(
-      'SELECT relation, operation, key::text, old_key::text, before::text, after::text FROM coordination.changes',
+      'SELECT source::text, operation, before::text, after::text FROM coordination.changes',
     )
     return rows.map((row) => JSON.stringify(row)).sort()
   } finally {
@@ -173,9 +174,7 @@ it('logs what to_json makes of a row, whatever its text, alone and among others'
           'DELETE FROM texts; INSERT INTO texts SELECT * FROM given; INSERT INTO many SELECT *, 1 FROM given',
         )
         await client.query(`UPDATE texts SET id = id || '!'`)
-        const { rows: changes } = await client.query(
-          'SELECT relation, operation, key, old_key, before::text, after::text FROM coordination.changes',
-        )
+        const changes = await logged(client)
         const { rows: given } = await client.query(`
           SELECT g.id, to_json(g.*)::text AS one, to_json(n.*)::text AS numbered, to_json(u.*)::text AS updated
             FROM given g, LATERAL (SELECT g.*, 1 AS n) n, LATERAL (SELECT g.id || '!' AS id, g.s, g.j) u`)
@@ -186,7 +185,7 @@ it('logs what to_json makes of a row, whatever its text, alone and among others'
             create,
             ['public.texts', 'delete', { id }, null, one, null],
             ['public.texts', 'update', { id: `${id}!` }, { id }, one, updated],
-            ['public.many', 'create', { n: 1, id }, null, null, numbered],
+            ['public.many', 'create', { id, n: 1 }, null, null, numbered],
           ]
         })
         const inNoOrder = (lists: readonly unknown[]): string[] => lists.map((list) => JSON.stringify(list)).sort()

@@ -5,6 +5,7 @@ import { Client, Pool } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createLeaderInput } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
+import { logged } from '../support/logged.ts'
 
 /** What docs/operations.md says a runtime needs, and no more. */
 const runtimeGrants = `
@@ -113,14 +114,14 @@ describe('escalation', () => {
     const owner = new Client({ connectionString: as('input_writer') })
     await owner.connect()
     await owner.query(`
-      CREATE TEMP TABLE changes (relation text, operation text, key jsonb, after json, before json, old_key jsonb);
+      CREATE TEMP TABLE changes (source text[], operation text, after json, before json);
       CREATE FUNCTION pg_temp.to_json(anyelement) RETURNS json LANGUAGE sql AS 'SELECT ''"stolen"''::json';
       CREATE FUNCTION pg_temp.strpos(text, text) RETURNS int LANGUAGE sql AS 'SELECT 1/0';
       SET search_path = pg_temp, pg_catalog, public;
       INSERT INTO public.plain VALUES (50, 'real')`)
     expect((await owner.query('SELECT count(*)::int AS n FROM pg_temp.changes')).rows).toEqual([{ n: 0 }])
     expect(
-      (await admin.query(`SELECT after->>'v' AS v FROM coordination.changes WHERE key->>'id' = '50'`)).rows,
+      (await admin.query(`SELECT after->>'v' AS v FROM coordination.changes WHERE after->>'id' = '50'`)).rows,
     ).toEqual([{ v: 'real' }])
     await owner.end()
   })
@@ -146,7 +147,7 @@ describe('escalation', () => {
       CREATE FUNCTION owned.refuse() RETURNS bool LANGUAGE plpgsql AS $f$ BEGIN RAISE 'ran as %', current_user; END $f$;
       CREATE TYPE owned.json AS (a text); CREATE TYPE owned.jsonb AS (a text); CREATE DOMAIN owned.int4 AS text CHECK (owned.refuse());
       CREATE DOMAIN owned.text AS pg_catalog.text CHECK (owned.refuse()); CREATE DOMAIN owned.bool AS pg_catalog.bool CHECK (owned.refuse());
-      CREATE TABLE owned.changes (relation pg_catalog.text, operation pg_catalog.text, key pg_catalog.jsonb, old_key pg_catalog.jsonb, before pg_catalog.json, after pg_catalog.json);
+      CREATE TABLE owned.changes (source pg_catalog.text[], operation pg_catalog.text, before pg_catalog.json, after pg_catalog.json);
       CREATE TABLE owned.new_rows (id int); CREATE TABLE owned.old_rows (id int)`)
     const shadow = (name: string, parameters: string, result: string): string =>
       `CREATE FUNCTION owned.${name}(${parameters}) RETURNS ${result} LANGUAGE sql AS 'SELECT NULL::${result} WHERE owned.refuse()';`
@@ -156,26 +157,30 @@ describe('escalation', () => {
     await owner.query(`
       ${shadow('to_json', 'anyelement', 'pg_catalog.json')} ${shadow('pg_column_size', 'anyelement', 'pg_catalog.int4')}
       ${shadow('to_json', 'public.plain', 'pg_catalog.json')} ${shadow('pg_column_size', 'public.plain', 'pg_catalog.int4')}
-      ${shadow('jsonb_build_object', 'pg_catalog.text, pg_catalog.json', 'pg_catalog.jsonb')} ${shadow('cardinality', 'pg_catalog.text[]', 'pg_catalog.int4')}
+      ${shadow('json_build_object', 'pg_catalog.text, pg_catalog.int4', 'pg_catalog.json')} ${shadow('cardinality', 'pg_catalog.text[]', 'pg_catalog.int4')}
+      ${shadow('json_build_array', 'pg_catalog.json', 'pg_catalog.json')} ${shadow('array_position', 'pg_catalog.text[], pg_catalog.text', 'pg_catalog.int4')}
       ${shadow('set_config', 'pg_catalog.text, pg_catalog.text, pg_catalog.bool', 'pg_catalog.text')}
       ${shadow('current_setting', 'pg_catalog.text, pg_catalog.bool', 'pg_catalog.text')} ${shadow('unnest', 'pg_catalog.text[]', 'SETOF pg_catalog.text').replace('NULL::SETOF ', 'NULL::')}
-      ${shadow('capture_rest', 'pg_catalog.text, pg_catalog.text, pg_catalog.text[], pg_catalog.text[]', 'pg_catalog.text')}
-      ${operator('!~~', 'text', 'text', 'bool')} ${operator('~~', 'text', 'text', 'bool')} ${operator('=', 'text', 'text', 'bool')}
+      ${shadow('capture_rows', 'pg_catalog.text, pg_catalog.text[], pg_catalog.text[], pg_catalog.bool', 'pg_catalog.text')}
+      ${shadow('capture_pairs', 'pg_catalog.text[], pg_catalog.text[], pg_catalog.bool', 'pg_catalog.text')}
+      ${shadow('capture_one', 'pg_catalog.text, pg_catalog.text[], pg_catalog.text[]', 'pg_catalog.text')}
+      ${operator('+', 'int4', 'int4', 'int4')} ${operator('-', 'int4', 'int4', 'int4')} ${operator('=', 'text', 'text', 'bool')}
       ${operator('<>', 'text', 'text', 'bool')} ${operator('<=', 'int4', 'int4', 'bool')} ${operator('=', 'int8', 'int8', 'bool')}
-      ${operator('=', 'jsonb', 'jsonb', 'bool')} ${operator('=', 'int4', 'int4', 'bool')} ${operator('->', 'json', 'text', 'json')}`)
+      ${operator('=', 'jsonb', 'jsonb', 'bool')} ${operator('=', 'int4', 'int4', 'bool')} ${operator('>', 'int4', 'int4', 'bool')}`)
     await admin.query('TRUNCATE coordination.changes')
     await owner.query('SET search_path = owned, pg_temp, pg_catalog')
     for (const table of Object.keys(shapes))
       await owner.query(`
-        INSERT INTO public.${table} (id, v) VALUES (90, 'a'); INSERT INTO public.${table} (id, v) VALUES (91, 'b'), (92, E'C:\\\\users');
+        INSERT INTO public.${table} (id, v) VALUES (90, 'a'); INSERT INTO public.${table} (id, v) VALUES (91, 'b'), (92, pg_catalog.repeat('x', 600000));
         UPDATE public.${table} SET v = 'c' WHERE id OPERATOR(pg_catalog.=) 90; UPDATE public.${table} SET v = 'd' WHERE id OPERATOR(pg_catalog.>=) 90;
         DELETE FROM public.${table} WHERE id OPERATOR(pg_catalog.=) 90; DELETE FROM public.${table} WHERE id OPERATOR(pg_catalog.>) 90; TRUNCATE public.${table}`)
-    const { rows } = await admin.query(
-      `SELECT relation, string_agg(operation || coalesce(key ->> 'id', ''), ' ' ORDER BY operation, key ->> 'id') AS log
-         FROM coordination.changes GROUP BY 1 ORDER BY 1`,
-    )
-    const log = 'create90 create91 create92 delete90 delete91 delete92 truncate update90 update90 update91 update92'
-    expect(rows).toEqual(['doubly', 'nested', 'partly', 'plain'].map((table) => ({ relation: `public.${table}`, log })))
+    const all = await logged(admin)
+    for (const table of Object.keys(shapes)) {
+      const ofTable = all.filter(({ location }) => location === `public.${table}`)
+      expect(ofTable.map(({ operation, key }) => `${operation}${key?.id ?? ''}`).sort(), table).toEqual(
+        'create90 create91 create92 delete90 delete91 delete92 truncate update90 update90 update91 update92'.split(' '),
+      )
+    }
     await owner.end()
   })
 
@@ -186,7 +191,7 @@ describe('escalation', () => {
     await owner.query('CREATE TABLE owned.forged (id int)')
     await expect(
       owner.query(
-        `CREATE TRIGGER x AFTER INSERT ON owned.forged REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION coordination.capture_insert('public.plain', '', 'id')`,
+        `CREATE TRIGGER x AFTER INSERT ON owned.forged REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION coordination.capture_insert('public.plain', 'id')`,
       ),
     ).rejects.toMatchObject({ code: '42501' })
     await owner.end()

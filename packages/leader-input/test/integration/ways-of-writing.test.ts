@@ -5,6 +5,7 @@ import type { Pool } from 'pg'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { createLeaderInput, type LeaderInput, type LeaderInputOptions } from '../../src/index.ts'
 import { migrate } from '../../src/migrations.ts'
+import { logged as loggedIn } from '../support/logged.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
 type Anything = Record<string, any>
@@ -24,12 +25,8 @@ const inputOn = (
 
 /** What the log holds of a table, in order. */
 const logged = async (location: string, from: Pool = pool): Promise<string[]> =>
-  (
-    await from.query('SELECT operation, key, old_key FROM coordination.changes WHERE relation = $1 ORDER BY seq', [
-      location,
-    ])
-  ).rows.map(({ operation, key, old_key }) => {
-    const [was, is] = [old_key, key].map((one) => Object.values(one ?? {}).join('/'))
+  (await loggedIn(from, location)).map(({ operation, key, oldKey }) => {
+    const [was, is] = [oldKey, key].map((one) => Object.values(one ?? {}).join('/'))
     return `${operation} ${was ? `${was}>` : ''}${is}`.trim()
   })
 
@@ -60,8 +57,9 @@ it('sees every row that a cascade changes, after the change that is its cause', 
   await pool.query('UPDATE mother SET id = 5 WHERE id = 1')
   await pool.query('DELETE FROM mother WHERE id = 2')
   await pool.query('TRUNCATE mother CASCADE')
-  const { rows } = await pool.query('SELECT relation, operation, key FROM coordination.changes ORDER BY seq')
-  const changes = rows.map(({ relation, operation, key }) => `${relation} ${operation} ${key?.id ?? ''}`.trim())
+  const changes = (await loggedIn(pool)).map(({ location, operation, key }) =>
+    `${location} ${operation} ${key?.id ?? ''}`.trim(),
+  )
   expect(changes.slice(0, 2)).toEqual(['public.mother update 5', 'public.daughter update 10'])
   expect(changes[2]).toBe('public.mother delete 2')
   expect(changes.slice(3, 5).sort()).toEqual(['public.daughter delete 20', 'public.niece update 30'])
@@ -125,8 +123,8 @@ it(`lets texts of ${hugeBytes / 1_000_000} MB pass, and gives the key of their r
   await pool.query(`UPDATE huge SET id = 2, v = repeat('y', ${hugeBytes})`)
   await pool.query('DELETE FROM huge')
   expect(await logged('public.huge')).toEqual(['create 1', 'update 1', 'update 1>2', 'delete 2'])
-  const whole = 'SELECT FROM coordination.changes WHERE relation = $1 AND (before IS NOT NULL OR after IS NOT NULL)'
-  expect((await pool.query(whole, ['public.huge'])).rowCount).toBe(0)
+  const whole = (await loggedIn(pool, 'public.huge')).filter(({ before, after }) => before !== null || after !== null)
+  expect(whole).toEqual([])
 })
 
 it('follows a handler that sends COMMIT: nothing is lost, and exactly once is what it gave up', async () => {

@@ -105,8 +105,8 @@ export const bankEvidence = async (pool: Pool): Promise<string> => {
            (SELECT json_agg(epoch::text ORDER BY epoch) FROM leaders) AS leaders,
            (SELECT count(*) FROM coordination.changes) AS logged,
            (SELECT json_agg(l) FROM (
-              SELECT l.seq::text, l.xid::text, l.relation, l.operation, l.key, l.at FROM coordination.changes l
-              JOIN wrong w ON l.relation = 'public.' || w.kind AND l.key::jsonb = jsonb_build_object('aid', w.id)
+              SELECT l.seq::text, l.xid::text, l.source[0], l.operation, l.before, l.after, l.at FROM coordination.changes l
+              JOIN wrong w ON l.source[0] = 'public.' || w.kind AND coalesce(l.after, l.before) ->> l.source[1] = w.id::text
               ORDER BY l.seq LIMIT 20) l) AS log`)
   return JSON.stringify(rows[0])
 }
