@@ -1,4 +1,4 @@
-import { ClosedError, hasErrorCode, type LockMode, LockTimeoutError } from '@x/lock-core'
+import { ClosedError, type LockMode, LockTimeoutError } from '@x/lock-core'
 import {
   type AcquireTrace,
   type ResolvedAcquireOptions,
@@ -15,6 +15,7 @@ import { tryStep } from './session-operations.ts'
 import type { Sessions } from './sessions.ts'
 import { Tries } from './tries.ts'
 import { LineNotice } from './waiting/line-notice.ts'
+import { isOutage } from './waiting/outlast.ts'
 import type { Granted, Wait, Waiting } from './waiting/waiting.ts'
 
 /** One lock that somebody wants. */
@@ -243,7 +244,7 @@ export class Acquiring {
         } catch (error) {
           // Who finds no server is told so. Whom it leaves in the middle waits for its return, as do those in line.
           const patient = options.waitTimeoutMs > 0 && (hadSession || early === null)
-          if (!patient || !hasErrorCode(error, 'CONNECTION')) throw error
+          if (!patient || !isOutage(error)) throw error
         }
       }
       if (options.waitTimeoutMs === 0) throw new LockTimeoutError({ key, waitTimeoutMs: 0 })

@@ -3,6 +3,11 @@ import type { WaitLimit } from '@x/lock-core/adapter'
 import type { Alarm } from './alarm.ts'
 import type { Outage } from './outage.ts'
 
+/** Whether it may end by waiting. A password that was changed stays wrong: who waits is told, because nobody else would be. */
+export function isOutage(error: unknown): boolean {
+  return hasErrorCode(error, 'CONNECTION') && error.retryable
+}
+
 /**
  * Runs `attempt` again for as long as the database cannot be reached and the limit allows it: who waits goes on waiting
  * through a restart of the server. Null when the limit is over.
@@ -24,7 +29,7 @@ export async function outlast<T>(
     try {
       return await attempt()
     } catch (error) {
-      if (!hasErrorCode(error, 'CONNECTION') && !hasErrorCode(error, 'CLOSED')) throw error
+      if (!isOutage(error) && !hasErrorCode(error, 'CLOSED')) throw error
       outage.failed()
     }
   }

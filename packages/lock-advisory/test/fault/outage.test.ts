@@ -36,3 +36,27 @@ it(`${keys.length} waiters look for a server that is away as one, and all of the
   await Promise.all((held ?? []).map((lock) => lock.release()))
   await Promise.all((await waiters).map((lock) => lock.release()))
 })
+
+it.each(['notify', 'server', 'poll'] as const)(
+  'a wait (%s) ends with what no waiting heals, such as a password that was changed: nobody else would tell',
+  async (wait) => {
+    await using proxy = await tcpProxy(database.url)
+    const holder = createLocker()
+    const held = await holder.acquire('key')
+    const changed = new URL(proxy.url(database.url))
+    changed.username = 'nobody-of-this-name'
+    let url = proxy.url(database.url)
+    const locker = createLocker({ wait, pollMs: 50, connection: () => ({ connectionString: url }) })
+    const waits = [locker.acquire('key'), locker.acquire('key', { waitTimeoutMs: 60_000 })].map((waiting) =>
+      waiting.then(
+        () => null,
+        (error: unknown) => error,
+      ),
+    )
+    await eventually(async () => (await holder.status('key')).waiters >= 1)
+    url = changed.href
+    proxy.cut()
+    for (const waiting of waits) expect(await waiting).toMatchObject({ code: 'CONNECTION', retryable: false })
+    await held.release()
+  },
+)
