@@ -42,9 +42,15 @@ export class Heartbeat {
   readonly #options: HeartbeatOptions
   #cadence: Cadence | null = null
   #failures = 0
+  #lastError: unknown = null
 
   constructor(options: HeartbeatOptions) {
     this.#options = options
+  }
+
+  /** What the last beat met; null when it was answered. */
+  get lastError(): unknown {
+    return this.#lastError
   }
 
   start(self: Incarnation): void {
@@ -74,6 +80,7 @@ export class Heartbeat {
     const cadence = this.#cadence
     this.#cadence = null
     await cadence?.stop()
+    this.#lastError = null
   }
 
   async #beat(self: Incarnation, number: number): Promise<void> {
@@ -93,8 +100,10 @@ export class Heartbeat {
         },
       )
       this.#failures = 0
+      this.#lastError = null
       await onAnswer({ self, answer, startedAt, known: knownAtStart })
     } catch (error) {
+      this.#lastError = error
       onFailure(error)
       this.#retry()
     }

@@ -1,7 +1,7 @@
-import type { Unsubscribe } from '@x/lock-core'
-import { type Clock, parseOptions, systemClock } from '@x/lock-core/adapter'
+import { ConfigurationError, type Unsubscribe } from '@x/lock-core'
+import { type Clock, checkOptionNames, describeValue, parseOptions, systemClock } from '@x/lock-core/adapter'
 import { z } from 'zod'
-import type { ClusterEvent, ClusterEventOf } from './cluster-event.ts'
+import { type ClusterEvent, type ClusterEventOf, clusterEventTypes } from './cluster-event.ts'
 import { Listeners } from './events.ts'
 import { Member } from './member.ts'
 import { Mesh } from './mesh.ts'
@@ -21,6 +21,11 @@ export interface ClusterDiscovery extends AsyncDisposable {
   readonly self: Node
   /** Whether the database answered this member's last statements. */
   readonly isConnected: boolean
+  /**
+   * What the last beat met, or why this node cannot join again or cannot listen; null while all goes well. Everything is tried
+   * again: this is for whoever looks why it is not connected, or sees changes late.
+   */
+  readonly lastError: unknown
   /** Milliseconds since `nodes()` was known to be the newest view; Infinity before the first. */
   readonly viewAgeMs: number
   /** The version of the view; -1 before the first. */
@@ -83,6 +88,16 @@ const watchOptions = z
   })
   .default({ maxQueue: 1_000 })
 
+/** A filter that is not understood must not let everybody through. */
+function checkFilter(filter: object): void {
+  checkOptionNames(filter, ['states', 'metadata'], 'nodes')
+  const states: unknown = Reflect.get(filter, 'states')
+  if (states === undefined || Array.isArray(states)) return
+  throw new ConfigurationError(`nodes: option states: expected an array such as ['up']; got ${describeValue(states)}`, {
+    option: 'states',
+  })
+}
+
 /** How long the end of a membership waits for callbacks that ignore their signal. */
 const disconnectPatienceMs = 5_000
 
@@ -96,7 +111,7 @@ class Discovery implements ClusterDiscovery {
   constructor(given: ClusterDiscoveryOptions, options: ResolvedOptions, clock: Clock, random: () => number) {
     const { logger, connect, disconnect } = given
     const { cluster } = options
-    this.#listeners = new Listeners((err, type) =>
+    this.#listeners = new Listeners(clusterEventTypes, (err, type) =>
       logger?.error({ err, cluster, type }, 'a listener of the cluster threw'),
     )
     this.#mesh = new Mesh<Node>({
@@ -128,6 +143,10 @@ class Discovery implements ClusterDiscovery {
     return this.#member.isConnected
   }
 
+  get lastError(): unknown {
+    return this.#member.lastError
+  }
+
   get viewAgeMs(): number {
     return this.#member.viewAgeMs
   }
@@ -150,6 +169,7 @@ class Discovery implements ClusterDiscovery {
   }
 
   nodes(filter?: { states?: readonly NodeState[] | undefined; metadata?: Metadata | undefined }): readonly Node[] {
+    if (filter !== undefined) checkFilter(filter)
     const { states, metadata } = filter ?? {}
     const { view } = this.#member
     if (states === undefined && metadata === undefined) return view.members()

@@ -19,3 +19,14 @@ export type ClusterEvent =
 
 /** The event of one type. */
 export type ClusterEventOf<T extends ClusterEvent['type']> = Extract<ClusterEvent, { type: T }>
+
+/** Every type there is. */
+export const clusterEventTypes: readonly ClusterEvent['type'][] = [
+  'snapshot',
+  'join',
+  'leave',
+  'update',
+  'down',
+  'resync',
+  'self-down',
+]

@@ -33,9 +33,15 @@ export interface EvictionOptions {
 export class Eviction {
   readonly #options: EvictionOptions
   #timer: Timer | null = null
+  #lastError: unknown = null
 
   constructor(options: EvictionOptions) {
     this.#options = options
+  }
+
+  /** Why it could not come back, while it tries to; else null. */
+  get lastError(): unknown {
+    return this.#lastError
   }
 
   /** A beat found no row of this incarnation: the others have let it go, or another process has its id. */
@@ -59,6 +65,7 @@ export class Eviction {
 
   /** The node stays away. Called in a turn: an attempt that is being made is a turn of its own. */
   stay(): void {
+    this.#lastError = null
     this.#timer?.cancel()
     this.#timer = null
   }
@@ -70,10 +77,12 @@ export class Eviction {
     this.#timer = clock.schedule(() => {
       this.#timer = null
       void turns.take(async () => {
+        this.#lastError = null
         if (!isOpen() || standing.at !== 'evicted') return
         try {
           await joinAgain()
         } catch (err) {
+          this.#lastError = err
           logger?.debug({ err, cluster, id: node.id }, 'joining again failed; it will be tried again')
           this.#joinIn(heartbeatMs * (0.5 + random()))
         }

@@ -7,7 +7,7 @@ import {
   type Unsubscribe,
 } from '@x/lock-core'
 import { type Clock, observabilityOptions, parseOptions, systemClock } from '@x/lock-core/adapter'
-import { connectionSource, createListener, type Listener, type ListenerSession } from '@x/pg-session'
+import { connectionSource, createListener, type Listener, type ListenerSession, problemOf } from '@x/pg-session'
 import { z } from 'zod'
 import { Cadence } from './cadence.ts'
 import { Listeners } from './events.ts'
@@ -38,6 +38,8 @@ export interface LibclusterDiscovery extends AsyncDisposable {
   /** The channel as the server knows it. */
   readonly channelName: string
   readonly isConnected: boolean
+  /** Why this node does not listen, such as a server that is away; null when it does. It is tried again until closed. */
+  readonly lastError: CoordinationError | null
   /**
    * Resolves when this node listens, however long a server that is away takes to come.
    * @throws {ConnectionError} for what no waiting heals, such as a wrong password; it is tried again all the same until closed
@@ -133,7 +135,9 @@ class Discovery implements LibclusterDiscovery {
     this.#intervalMs = heartbeatIntervalMs
     this.#clock = clock
     this.#logger = logger
-    this.#listeners = new Listeners((err, type) => logger?.error({ err, type }, 'a listener of the cluster threw'))
+    this.#listeners = new Listeners(['join', 'down'], (err, type) =>
+      logger?.error({ err, type }, 'a listener of the cluster threw'),
+    )
     this.#mesh = new Mesh<string>({
       idOf: (name) => name,
       incarnationOf: () => 0n,
@@ -164,6 +168,10 @@ class Discovery implements LibclusterDiscovery {
 
   get isConnected(): boolean {
     return this.#listener.state.status === 'listening'
+  }
+
+  get lastError(): CoordinationError | null {
+    return problemOf(this.#listener.state)
   }
 
   async start(): Promise<void> {

@@ -83,6 +83,11 @@ export class Lifelines {
     return { listen: this.#marked?.isListening ?? false, crashDetection: this.#marked?.marker != null }
   }
 
+  /** What the last beat met, or else what keeps it from listening; null while both go well. */
+  get lastError(): unknown {
+    return this.heart.lastError ?? this.#marked?.lastError ?? null
+  }
+
   /** Resolves when it listens, or after a moment. */
   async listen(): Promise<void> {
     if (this.#marked === null || this.#marked.isStarted) return

@@ -6,6 +6,7 @@ import {
   createListener,
   type Listener,
   type ListenerSession,
+  problemOf,
 } from '@x/pg-session'
 import type { ClusterDiscoveryOptions } from './options.ts'
 
@@ -69,6 +70,11 @@ export class MarkedListener {
 
   get isListening(): boolean {
     return this.#listener?.state.status === 'listening'
+  }
+
+  /** Why it does not listen at the moment; null when it does, or was not asked to. */
+  get lastError(): unknown {
+    return this.#listener === null ? null : problemOf(this.#listener.state)
   }
 
   /** Resolves when it listens, or when it is clear that it cannot here. Never rejects: without it beats tell the version. */

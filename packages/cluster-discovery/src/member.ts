@@ -92,6 +92,11 @@ export class Member {
     return this.isMember && this.#lines.contact.isUnbroken(this.#clock.now())
   }
 
+  /** Why the database cannot be reached or listened to; null while all goes well. */
+  get lastError(): unknown {
+    return this.#eviction.lastError ?? this.#lines.lastError
+  }
+
   get viewAgeMs(): number {
     return this.#lines.keeper.ageMs(this.#clock.now())
   }

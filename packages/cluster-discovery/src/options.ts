@@ -78,12 +78,15 @@ const schema = z
         'expected a connection string, connection settings, a function that gives them, or false',
       )
       .optional(),
-    node: z.strictObject({
-      id: text(1).default(() => randomUUID()),
-      name: text(0),
-      address: text(0).optional(),
-      metadata: z.unknown().optional(),
-    }),
+    node: z.strictObject(
+      {
+        id: text(1).default(() => randomUUID()),
+        name: text(0),
+        address: text(0).optional(),
+        metadata: z.unknown().optional(),
+      },
+      "expected an object such as { name: 'web-1' }",
+    ),
     heartbeatMs: durationMs(50).default(2_000),
     ttlMs: durationMs(150).default(8_000),
     rejoin: z.boolean({ error: 'expected true or false' }).default(true),

@@ -72,10 +72,14 @@ export interface AdvisoryLockerOptions extends ObservabilityOptions {
   schema?: string | undefined
 }
 
-const int32 = z.number().int().min(-2_147_483_648).max(2_147_483_647)
+const anInt32 = 'expected an integer of 32 bits, such as 7'
+const int32 = z.int(anInt32).min(-2_147_483_648, anInt32).max(2_147_483_647, anInt32)
 /** In the message of a connection's start strings end at a NUL: what follows it would be read as another setting. */
 const withoutNul = (text: string): boolean => !text.includes('\0') && text.isWellFormed()
-const milliseconds = z.number().min(1).max(2_147_483_647)
+const milliseconds = (atLeast: number): z.ZodNumber => {
+  const expected = `expected milliseconds as a number, at least ${atLeast} and at most 2,147,483,647`
+  return z.number(expected).min(atLeast, expected).max(2_147_483_647, expected)
+}
 
 /** Options with every default filled in; where to connect is checked by whoever connects. */
 export interface ResolvedOptions {
@@ -102,9 +106,9 @@ export const advisoryOptions: z.ZodType<ResolvedOptions> = z.strictObject({
   wait: z.enum(['notify', 'server', 'poll']).default('notify'),
   maxConnections: z.number().int().min(1).max(1_000).default(9),
   fencing: z.enum(['sequence', 'xid', 'none']).optional(),
-  detectMs: milliseconds.min(100).default(5_000),
-  idleMs: milliseconds.default(10_000),
-  pollMs: milliseconds.default(900),
+  detectMs: milliseconds(100).default(5_000),
+  idleMs: milliseconds(1).default(10_000),
+  pollMs: milliseconds(1).default(900),
   pooler: z.enum(['refuse', 'session']).default('refuse'),
   maxLocks: z.number().int().min(1).optional(),
   applicationName: z.string().min(1).max(63).refine(withoutNul, 'expected well-formed Unicode without NUL').optional(),

@@ -1,4 +1,5 @@
 import { ConfigurationError, ConnectionError, type DirectConnection, type PgPool } from '@x/lock-core'
+import { describeValue } from '@x/lock-core/adapter'
 import type { ClientConfig } from 'pg'
 import pg from 'pg'
 import { checkPool } from './check-pool.ts'
@@ -12,6 +13,8 @@ export interface ConnectionOptions {
   /** Only its settings are read; its clients are not taken. */
   pool?: PgPool | undefined
 }
+
+const sources: Record<keyof ConnectionOptions, true> = { connectionString: true, connection: true, pool: true }
 
 /** Gives a fresh configuration for each attempt to connect, so that short-lived passwords and moved hosts are picked up. */
 export interface ConnectionSource {
@@ -28,14 +31,23 @@ export function connectionSource(options: ConnectionOptions, what: string): Conn
   const { connection, connectionString, pool } = options
   const given = [connection, connectionString, pool].filter((value) => value !== undefined)
   if (given.length !== 1) {
+    const unset = Object.keys(sources).find((name) => name in options)
+    const none =
+      unset === undefined ? 'none' : `none, because ${unset} is undefined: is the variable set that it comes from?`
     throw new ConfigurationError(
-      `${what}: expected exactly one of connection, connectionString and pool; got ${given.length === 0 ? 'none' : given.length}`,
+      `${what}: expected exactly one of connection, connectionString and pool; got ${given.length === 0 ? none : given.length}`,
     )
   }
   if (pool !== undefined) {
     checkPool(pool, what)
     const settings = ofPool(pool, what)
     return { settings: async () => ({ ...settings }) }
+  }
+  if (connection === undefined && typeof connectionString !== 'string') {
+    throw new ConfigurationError(
+      `${what}: option connectionString: expected a string; got ${describeValue(connectionString, ['connectionString'])}`,
+      { option: 'connectionString' },
+    )
   }
   const direct = connection ?? connectionString
   if (typeof direct === 'function') return { settings: async () => ofDirect(await direct(), what) }

@@ -85,7 +85,8 @@ export async function checkFence(
     .catch((error: unknown) => {
       if (!hasErrorCode(error, 'SCHEMA_MISSING')) throw error
       const missing = `${what}: expected the tables of fencing in schema ${quoteIdentifier(schema)}, got none`
-      const advice = toMigrate('@x/lock-table/migrations', schema)
+      // Two packages export this function.
+      const advice = `${toMigrate('@x/lock-table/migrations', schema)}; '@x/lock-advisory/migrations' has them as well`
       throw new SchemaError('SCHEMA_MISSING', `${missing}; ${advice}`, { cause: error.cause })
     })
   if (row === undefined) throw notInTransaction(what)

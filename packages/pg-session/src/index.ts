@@ -12,6 +12,7 @@ export {
   type ListenerOptions,
   type ListenerSession,
   type ListenerState,
+  problemOf,
 } from './listener.ts'
 export { checkSchema, createMigrations, migrate, type PackageMigrations } from './migrate.ts'
 export { renderMigration } from './migration.ts'

@@ -17,6 +17,12 @@ export type ListenerState =
   | { readonly status: 'refused'; readonly error: CoordinationError }
   | { readonly status: 'closed' }
 
+/** Why it does not listen, in whichever state; null when nothing is known to be wrong. */
+export function problemOf(state: ListenerState): CoordinationError | null {
+  if (state.status === 'refused') return state.error
+  return state.status === 'connecting' ? state.lastError : null
+}
+
 /** The listener's own connection, for session locks that must end with it. */
 export interface ListenerSession {
   readonly pid: number

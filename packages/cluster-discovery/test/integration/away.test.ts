@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { eventually, pgbouncer } from '@x/testkit'
+import { eventually, pgbouncer, tcpProxy } from '@x/testkit'
 import { describeWith, useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
 import type { ClusterDiscovery, ClusterEvent } from '../../src/index.ts'
@@ -165,5 +165,47 @@ describe('an unreachable database', () => {
     expect(error).toMatchObject({ code: 'CONNECTION', retryable: true })
     expect(String(error)).not.toContain('topsecret')
     expect(node.self.state).toBe('joining')
+  })
+
+  it('that comes later is shown as the last error, until it is back, also to who has no logger', async () => {
+    await using proxy = await tcpProxy(database.url)
+    const through = database.pool({ connectionString: proxy.url(database.url), max: 2 })
+    const node = create(randomUUID(), 'a', { pool: through })
+    expect(node.lastError).toBeNull()
+    await node.join()
+    await eventually(() => node.isConnected && node.lastError === null)
+    proxy.refuse()
+    proxy.cut()
+    await eventually(() => node.lastError !== null)
+    expect(node.lastError).toMatchObject({ code: 'CONNECTION', retryable: true })
+    proxy.heal()
+    await eventually(() => node.isConnected && node.lastError === null)
+    await node.close()
+    expect(node.lastError).toBeNull()
+    await through.end()
+  })
+
+  it('of the listener alone is shown too: the node is a member and sees changes with its beats', async () => {
+    const url = new URL(database.url)
+    url.username = 'nobody-of-this-name'
+    const node = create(randomUUID(), 'a', { listen: url.href })
+    await node.join()
+    await eventually(() => node.lastError !== null)
+    expect(node.lastError).toMatchObject({ code: 'CONNECTION', retryable: false })
+    expect([node.isConnected, node.capabilities.listen]).toEqual([true, false])
+  })
+})
+
+describe('a mistake that only JavaScript lets pass', () => {
+  it('is refused: a type of events that never comes, a listener that is none, a filter that would let everybody through', () => {
+    const node = create(randomUUID(), 'a')
+    const on: (type: unknown, listener: unknown) => unknown = (type, listener) =>
+      Reflect.apply(node.on, node, [type, listener])
+    expect(() => on('joined', () => {})).toThrow(
+      'on: expected one of snapshot, join, leave, update, down, resync, self-down; got "joined"',
+    )
+    expect(() => on('join', undefined)).toThrow('on: expected a function to call; got nothing')
+    expect(() => node.nodes({ state: 'up' } as object)).toThrow('option state: there is no such option; did you mean')
+    expect(() => node.nodes({ states: 'up' as never })).toThrow('expected an array such as [\'up\']; got "up"')
   })
 })

@@ -204,6 +204,8 @@ describe('use', () => {
     expect(closed.isConnected).toBe(false)
     const unreachable = create('a@b', { connectionString: 'postgres://u:secret@127.0.0.1:1/none' })
     const starting = expect(unreachable.start()).rejects.toMatchObject({ code: 'CLOSED' })
+    await eventually(() => unreachable.lastError !== null)
+    expect(unreachable.lastError).toMatchObject({ code: 'CONNECTION', retryable: true })
     await unreachable.close()
     await starting
   })

@@ -54,6 +54,15 @@ describe('options', () => {
     }
   })
 
+  it.each<[object, string]>([
+    [{ namespace: 'app' }, 'option namespace: expected an integer of 32 bits, such as 7; got "app"'],
+    [{ detectMs: '5s' }, 'expected milliseconds as a number, at least 100 and at most 2,147,483,647; got "5s"'],
+    [{ connectionString: undefined }, 'got none, because connectionString is undefined'],
+  ])('say what was expected of %j', (options, message) => {
+    const where = 'connectionString' in options ? {} : { connectionString: 'postgres://db' }
+    expect(() => createAdvisoryLocker({ ...where, ...options })).toThrow(message)
+  })
+
   it('never show a password, neither in an error of the driver', async () => {
     const locker = createLocker({ connection: 'postgres://nobody:hunter2@127.0.0.1:1/none' })
     const error: unknown = await locker.tryAcquire('key').catch((reason: unknown) => reason)

@@ -10,6 +10,18 @@ describe('connectionSource', () => {
     },
   )
 
+  it('asks of what is undefined whether the variable is set that it comes from', () => {
+    expect(() => connectionSource({ connectionString: process.env.NO_SUCH_VARIABLE }, 'createThing')).toThrow(
+      'got none, because connectionString is undefined: is the variable set that it comes from?',
+    )
+    expect(() => connectionSource({ connectionString: 5 as never }, 'createThing')).toThrow(
+      expect.objectContaining({
+        option: 'connectionString',
+        message: expect.stringContaining('expected a string; got 5'),
+      }),
+    )
+  })
+
   it('lends the settings of a pool, without those that belong to the pool', async () => {
     const pool = new pg.Pool({
       host: 'db',
