@@ -7,8 +7,9 @@
 DROP VIEW IF EXISTS :"schema".active_locks;
 DROP FUNCTION IF EXISTS :"schema".lock_hand_off(text[], text[], bigint[], bigint, bigint, boolean, text);
 DROP FUNCTION IF EXISTS :"schema".lock_renew_shares(text[], text[], bigint[], bigint[], bigint, boolean);
-DROP FUNCTION IF EXISTS :"schema".lock_renew(text[], text[], bigint[], bigint[], bigint, boolean);
-DROP FUNCTION IF EXISTS :"schema".lock_release(text[], text[], bigint[], text);
+DROP FUNCTION IF EXISTS :"schema".lock_renew(text[], bigint[], text, bigint[], bigint, boolean);
+DROP FUNCTION IF EXISTS :"schema".lock_release(text[], bigint[], text, text);
+DROP FUNCTION IF EXISTS :"schema".lock_grant_alike(text[], text, bigint, text, text, text, bigint, boolean);
 DROP FUNCTION IF EXISTS :"schema".lock_grant(text[], text[], bigint[], text[], text, text, bigint, boolean);
 DROP TABLE IF EXISTS :"schema".lock_timeline, :"schema".lock_waiters, :"schema".lock_sessions, :"schema".lock_shares;
 DROP SEQUENCE IF EXISTS :"schema".lock_tickets;

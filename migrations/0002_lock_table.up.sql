@@ -119,11 +119,81 @@ FROM :"schema".locks
 WHERE is_acquired AND (expires_at IS NULL OR expires_at > clock_timestamp());
 COMMENT ON VIEW :"schema".active_locks IS 'The truth where is_acquired alone is not: rows of crashed holders whose lease is over are not in it';
 
--- Grants what is free, as many keys at a time as are asked for: rows that are there are updated, missing ones inserted. What
--- is not granted is not touched, and asked for again with the statement that knows why. Answers with the owners that were
--- granted and their tokens, as the texts of two arrays.
+-- Grants what is free, as many keys at a time as are asked for with one ttl and the same metadata: rows that are there are
+-- updated, missing ones inserted. What is not granted is not touched, and asked for again with the statement that knows why.
+-- Answers with 'all' where every key was granted and the tokens stand in the order of the keys, or else with the keys that
+-- were granted, as JSON, in the order of their tokens.
+-- All rows get one owner, which names the grant of a key among all grants of the key. So there is nothing to join: the rows
+-- are found in one walk along the index, which is half the work of looking for each of them.
 -- A row that changes while it is waited for is looked at anew, and the number is drawn anew with it: no grant has a lower
 -- token than one before it.
+CREATE FUNCTION :"schema".lock_grant_alike(
+  keys text[], owner text, ttl bigint, metadata text, name text, address text, margin_ms bigint, after_failover boolean
+)
+RETURNS TABLE (granted text, tokens text, acquired_ms text) LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, :"schema", pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  base            bigint;
+  now             timestamptz;
+  began           timestamp;
+  ends            timestamptz;
+  expired         timestamptz;
+  noted           jsonb := $4;
+  updated         text[];
+  updated_tokens  bigint[];
+  inserted        text[];
+  inserted_tokens bigint[];
+BEGIN
+  -- From before the rows are waited for: a lease may end earlier than it could, never later than its holder believes.
+  SELECT t.base, clock_timestamp() INTO base, now
+  FROM lock_timeline t
+  WHERE t.base = coalesce(
+      (SELECT f.base FROM fencing f WHERE f.server_started_at = pg_postmaster_start_time() AND f.table_oid = f.tableoid),
+      fencing_rebase()
+    )
+    AND (t.quiet_until <= clock_timestamp() OR $8) AND set_config('synchronous_commit', 'on', true) = 'on';
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  began := now AT TIME ZONE 'UTC';
+  ends := now + $3 * interval '1 millisecond';
+  expired := now - $7 * interval '1 millisecond';
+
+  WITH granted AS (
+    UPDATE locks AS l SET
+      is_acquired = true, shared = false, session_id = $2, acquirer_name = $5, acquirer_address = $6, acquired_at = began,
+      expires_at = ends, fencing_token = base + nextval('fencing_tokens'), metadata = noted, released_at = NULL
+    WHERE l.key = ANY ($1) AND l.line = 0 AND (NOT l.is_acquired OR l.expires_at <= expired)
+    RETURNING l.key, l.fencing_token
+  )
+  SELECT array_agg(g.key), array_agg(g.fencing_token) INTO updated, updated_tokens FROM granted g;
+
+  IF coalesce(cardinality(updated), 0) < cardinality($1) THEN
+    -- Waits for nobody but those who insert the same key, so the two steps together lock rows in no order that matters.
+    WITH granted AS (
+      INSERT INTO locks
+        (key, is_acquired, session_id, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token, metadata)
+      SELECT a.key, true, $2, $5, $6, began, ends, base + nextval('fencing_tokens'), noted
+      FROM unnest($1) AS a (key)
+      WHERE NOT EXISTS (SELECT FROM locks l WHERE l.key = a.key)
+      ORDER BY a.key
+      ON CONFLICT (key) DO NOTHING
+      RETURNING key, fencing_token
+    )
+    SELECT array_agg(g.key), array_agg(g.fencing_token) INTO inserted, inserted_tokens FROM granted g;
+    updated := updated || inserted;
+    updated_tokens := updated_tokens || inserted_tokens;
+  END IF;
+  RETURN QUERY SELECT CASE WHEN updated = $1 THEN 'all' ELSE array_to_json(updated)::text END, updated_tokens::text,
+    (extract(epoch FROM now) * 1000)::bigint::text;
+END $$;
+
+-- The same for keys of which each has an owner, a ttl and metadata of its own. It answers with all keys that were granted.
 -- Each key comes once, so that a planner who keeps the rows that it found, for keys that come again, keeps them for nothing: a
 -- tenth of the whole.
 CREATE FUNCTION :"schema".lock_grant(
@@ -139,12 +209,11 @@ AS $$
 DECLARE
   base            bigint;
   now             timestamptz;
-  updated         varchar[];
+  updated         text[];
   updated_tokens  bigint[];
-  inserted        varchar[];
+  inserted        text[];
   inserted_tokens bigint[];
 BEGIN
-  -- From before the rows are waited for: a lease may end earlier than it could, never later than its holder believes.
   SELECT t.base, clock_timestamp() INTO base, now
   FROM lock_timeline t
   WHERE t.base = coalesce(
@@ -163,16 +232,15 @@ BEGIN
       fencing_token = base + nextval('fencing_tokens'), metadata = a.metadata::jsonb, released_at = NULL
     FROM (
       SELECT u.key, u.owner, u.ttl, u.metadata
-      FROM unnest($1, $2, $3, $4) AS u (key, owner, ttl, metadata) ORDER BY u.key COLLATE "C"
+      FROM unnest($1, $2, $3, $4) AS u (key, owner, ttl, metadata) ORDER BY u.key
     ) a
     WHERE l.key = a.key AND l.line = 0
       AND (NOT l.is_acquired OR l.expires_at <= now - $7 * interval '1 millisecond')
-    RETURNING l.session_id, l.fencing_token
+    RETURNING l.key, l.fencing_token
   )
-  SELECT array_agg(g.session_id), array_agg(g.fencing_token) INTO updated, updated_tokens FROM granted g;
+  SELECT array_agg(g.key), array_agg(g.fencing_token) INTO updated, updated_tokens FROM granted g;
 
   IF coalesce(cardinality(updated), 0) < cardinality($1) THEN
-    -- Waits for nobody but those who insert the same key, so the two steps together lock rows in no order that matters.
     WITH granted AS (
       INSERT INTO locks
         (key, is_acquired, session_id, acquirer_name, acquirer_address, acquired_at, expires_at, fencing_token, metadata)
@@ -180,56 +248,24 @@ BEGIN
         base + nextval('fencing_tokens'), a.metadata::jsonb
       FROM unnest($1, $2, $3, $4) AS a (key, owner, ttl, metadata)
       WHERE NOT EXISTS (SELECT FROM locks l WHERE l.key = a.key)
-      ORDER BY a.key COLLATE "C"
+      ORDER BY a.key
       ON CONFLICT (key) DO NOTHING
-      RETURNING session_id, fencing_token
+      RETURNING key, fencing_token
     )
-    SELECT array_agg(g.session_id), array_agg(g.fencing_token) INTO inserted, inserted_tokens FROM granted g;
+    SELECT array_agg(g.key), array_agg(g.fencing_token) INTO inserted, inserted_tokens FROM granted g;
   END IF;
-  RETURN QUERY SELECT (updated || inserted)::text, (updated_tokens || inserted_tokens)::text,
+  RETURN QUERY SELECT array_to_json(updated || inserted)::text, (updated_tokens || inserted_tokens)::text,
     (extract(epoch FROM now) * 1000)::bigint::text;
 END $$;
 
--- Frees keys whose owner and token match and for which nobody waits; the others are left to the hand-off. Answers with the
--- positions of those that it freed, as the text of an array.
+-- Frees keys whose token matches and whose owner is like the pattern, which is that of one locker, and for which nobody
+-- waits; the others are left to the hand-off. A token belongs to one grant, so the rows need not be joined with what is asked
+-- for. Answers with 'all', or else with the tokens of those that it freed, as the text of an array: they are the rows that
+-- bear the time of this call.
 -- It commits as the last argument says, off for without waiting for the disk: what a crash undoes of it is a lease, which
 -- ends by itself. Whoever was granted the key after it waited for the disk, and with that for this release.
-CREATE FUNCTION :"schema".lock_release(keys text[], owners text[], tokens bigint[], synchronous_commit text)
+CREATE FUNCTION :"schema".lock_release(keys text[], tokens bigint[], owners text, synchronous_commit text)
 RETURNS TABLE (released text) LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, :"schema", pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET enable_memoize = off SET jit = off
-SET plan_cache_mode = force_generic_plan
-AS $$
-BEGIN
-  PERFORM set_config('synchronous_commit', $4, true);
-  RETURN QUERY
-  WITH freed AS (
-    UPDATE locks AS l SET
-      is_acquired = false, session_id = NULL, acquirer_name = NULL, acquirer_address = NULL, acquired_at = NULL,
-      expires_at = NULL, metadata = NULL, released_at = clock_timestamp()
-    FROM (
-      SELECT u.key, u.owner, u.token, u.position
-      FROM unnest($1, $2, $3) WITH ORDINALITY AS u (key, owner, token, position) ORDER BY u.key COLLATE "C"
-    ) a
-    WHERE l.key = a.key AND l.is_acquired AND NOT l.shared AND l.line = 0
-      AND l.session_id = a.owner AND l.fencing_token = a.token
-    RETURNING a.position
-  )
-  SELECT array_agg(position)::text FROM freed;
-END $$;
-
--- Renews leases: rows are found through the index, in the order of the arrays, on a table of any fill. A planner that is
--- free to choose reads the whole table for a large batch, in an order of its own, and deadlocks with an enqueue. Nor may it
--- plan anew for the arrays of each call, which always looks cheaper to it and takes longer than all the rest.
--- All get one ttl, or each its own where an array of them is given. It counts from before rows are waited for.
--- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
--- Answers with 'all', or else with the positions of those that were renewed, as the text of an array. They are read in a
--- second look: what was renewed is locked, and what was over by the first look does not begin again.
-CREATE FUNCTION :"schema".lock_renew(
-  keys text[], owners text[], tokens bigint[], ttls bigint[], ttl bigint, exact boolean
-)
-RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, :"schema", pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_memoize = off SET jit = off
@@ -239,23 +275,68 @@ DECLARE
   now    timestamptz := clock_timestamp();
   number bigint;
 BEGIN
+  PERFORM set_config('synchronous_commit', $4, true);
+  UPDATE locks AS l SET
+    is_acquired = false, session_id = NULL, acquirer_name = NULL, acquirer_address = NULL, acquired_at = NULL,
+    expires_at = NULL, metadata = NULL, released_at = now
+  WHERE l.key = ANY ($1) AND l.is_acquired AND NOT l.shared AND l.line = 0
+    AND l.session_id LIKE $3 AND (l.fencing_token IN (SELECT unnest($2))) IS TRUE;
+  GET DIAGNOSTICS number = ROW_COUNT;
+  IF number = cardinality($1) THEN
+    RETURN QUERY SELECT 'all';
+  ELSE
+    RETURN QUERY
+    SELECT array_agg(l.fencing_token)::text FROM locks l
+    WHERE l.key = ANY ($1) AND NOT l.is_acquired AND l.released_at = now
+      AND (l.fencing_token IN (SELECT unnest($2))) IS TRUE;
+  END IF;
+END $$;
+
+-- Renews leases whose token matches and whose owner is like the pattern: rows are found in one walk along the index, in the
+-- order of the keys, on a table of any fill. A planner that is free to choose reads the whole table for a large batch, in an
+-- order of its own, and deadlocks with an enqueue. Nor may it plan anew for the arrays of each call, which always looks cheaper
+-- to it and takes longer than all the rest.
+-- All get one ttl, or each its own where an array of them is given. It counts from before rows are waited for.
+-- Unless asked for exactly, a lease never gets shorter: a renewal that was delayed on its way may arrive after a longer one.
+-- Answers with 'all', or else with the positions of those that were renewed, as the text of an array. They are read in a
+-- second look: what was renewed is locked, and what was over by the first look does not begin again.
+CREATE FUNCTION :"schema".lock_renew(
+  keys text[], tokens bigint[], owners text, ttls bigint[], ttl bigint, exact boolean
+)
+RETURNS TABLE (renewed text) LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, :"schema", pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  now    timestamptz := clock_timestamp();
+  ends   timestamptz := now + $5 * interval '1 millisecond';
+  number bigint;
+BEGIN
   PERFORM set_config('synchronous_commit', 'on', true);
-  UPDATE locks AS l
-  SET expires_at = CASE
-    WHEN $6 THEN now + coalesce(a.ttl, $5) * interval '1 millisecond'
-    ELSE greatest(l.expires_at, now + coalesce(a.ttl, $5) * interval '1 millisecond') END
-  FROM unnest($1, $2, $3, $4) AS a (key, owner, token, ttl)
-  WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
-    AND l.is_acquired AND l.expires_at > clock_timestamp();
+  IF $4 IS NULL THEN
+    UPDATE locks AS l SET expires_at = CASE WHEN $6 THEN ends ELSE greatest(l.expires_at, ends) END
+    WHERE l.key = ANY ($1) AND l.is_acquired AND l.expires_at > clock_timestamp()
+      AND l.session_id LIKE $3 AND (l.fencing_token IN (SELECT unnest($2))) IS TRUE;
+  ELSE
+    UPDATE locks AS l
+    SET expires_at = CASE
+      WHEN $6 THEN now + a.ttl * interval '1 millisecond'
+      ELSE greatest(l.expires_at, now + a.ttl * interval '1 millisecond') END
+    FROM (SELECT u.key, u.token, u.ttl FROM unnest($1, $2, $4) AS u (key, token, ttl) ORDER BY u.key) a
+    WHERE l.key = a.key AND l.fencing_token = a.token AND l.session_id LIKE $3
+      AND l.is_acquired AND l.expires_at > clock_timestamp();
+  END IF;
   GET DIAGNOSTICS number = ROW_COUNT;
   IF number = cardinality($1) THEN
     RETURN QUERY SELECT 'all';
   ELSE
     RETURN QUERY
     SELECT array_agg(a.position)::text
-    FROM unnest($1, $2, $3) WITH ORDINALITY AS a (key, owner, token, position)
-    JOIN locks l ON l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
-    WHERE l.is_acquired AND l.expires_at > clock_timestamp();
+    FROM unnest($1, $2) WITH ORDINALITY AS a (key, token, position)
+    JOIN locks l ON l.key = a.key AND l.fencing_token = a.token
+    WHERE l.session_id LIKE $3 AND l.is_acquired AND l.expires_at > clock_timestamp();
   END IF;
 END $$;
 
@@ -270,7 +351,7 @@ SET enable_memoize = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
-  PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE;
+  PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key FOR NO KEY UPDATE;
   RETURN QUERY
   -- renew shares
   WITH durable AS MATERIALIZED (
@@ -356,7 +437,7 @@ BEGIN
       END IF;
     END IF;
   ELSE
-    PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE;
+    PERFORM FROM locks l WHERE l.key = ANY ($1) ORDER BY l.key FOR NO KEY UPDATE;
   END IF;
   FOR served IN
   -- serve

@@ -12,7 +12,7 @@ const fencing = /* @__PURE__ */ createMigrations({
 
 /** The names of the migration, longest first. */
 const names =
-  /\b(lock_renew_shares|lock_hand_off|lock_sessions|lock_timeline|lock_tickets|lock_waiters|lock_release|lock_shares|lock_grant|lock_renew|active_locks|locks)\b/g
+  /\b(lock_renew_shares|lock_grant_alike|lock_hand_off|lock_sessions|lock_timeline|lock_tickets|lock_waiters|lock_release|lock_shares|lock_grant|lock_renew|active_locks|locks)\b/g
 
 /**
  * Upgrades a supervisor's classic table (`key`, `is_acquired`, `session_id`, `acquirer_name`, `acquirer_address`,

@@ -7,6 +7,7 @@ import { HandOff } from './line/hand-off.ts'
 import { Line } from './line/line.ts'
 import { Listening } from './line/wake-ups.ts'
 import type { ResolvedTableLockerOptions } from './options.ts'
+import type { Owners } from './owners.ts'
 import { Releasing } from './releasing.ts'
 import { Renewer } from './renewer.ts'
 import { LockStore } from './store.ts'
@@ -24,7 +25,8 @@ export interface Assembly {
 }
 
 /** Makes the parts of a locker and makes them known to each other. */
-export const assemble = (options: ResolvedTableLockerOptions, sessionId: string): Assembly => {
+export const assemble = (options: ResolvedTableLockerOptions, owners: Owners): Assembly => {
+  const { sessionId } = owners
   const { logger, pollMs, claimMs, clockMarginMs, afterFailover } = options
   const acquirer = { name: options.name, address: options.address }
   const store = new LockStore(options)
@@ -52,11 +54,12 @@ export const assemble = (options: ResolvedTableLockerOptions, sessionId: string)
     logger,
     served: (ticket) => line.wake(ticket),
   })
-  const releasing = new Releasing(store, handOff, logger)
+  const releasing = new Releasing(store, owners.pattern, handOff, logger)
   const granting = new Granting(store, {
     acquirer,
     clockMarginMs,
     afterFailover,
+    newOwner: () => owners.next(),
     forsaken: (requests) => {
       for (const { key, mode, owner } of requests) releasing.abandon({ key, mode, owner, token: null })
     },
@@ -68,7 +71,7 @@ export const assemble = (options: ResolvedTableLockerOptions, sessionId: string)
     line,
     listening,
     acquiring: new Acquiring({ granting, line, handOff, releasing, failover, logger }),
-    holding: new Holding({ renewer: new Renewer(store, logger), releasing, line, logger }),
+    holding: new Holding({ renewer: new Renewer(store, owners.pattern, logger), releasing, line, logger }),
     admin: new Admin(store, handOff),
   }
 }

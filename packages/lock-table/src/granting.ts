@@ -1,8 +1,9 @@
 import { CoordinationError, type LockMode, QueryError } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
 import type { Statement } from '@x/pg-session'
-import { plainArray, plainElements, textArray } from './array-literal.ts'
+import { plainArray, textArray } from './array-literal.ts'
 import { Contention } from './contention.ts'
+import { type FreeAnswer, tokensFor } from './free-answer.ts'
 import { Lanes } from './lanes.ts'
 import { isTransient, type LockStore } from './store.ts'
 
@@ -15,8 +16,11 @@ interface FreeAttempt {
 /** What is asked of the database for one grant. */
 export interface GrantRequest {
   readonly key: string
-  /** Unique to this grant; the same when the answer was lost and it is asked for again. */
-  readonly owner: string
+  /**
+   * Names this grant of the key, and no other; the same when the answer was lost and it is asked for again. Grants of one
+   * statement share it.
+   */
+  owner: string
   readonly mode: LockMode
   readonly ttlMs: number
   readonly metadata: string | null
@@ -57,12 +61,12 @@ export interface GrantSettings {
   readonly acquirer: Acquirer
   readonly clockMarginMs: number
   readonly afterFailover: 'wait' | 'grant'
+  newOwner(): string
   /** Nobody waits any more for what became of these; they may have been granted. */
   forsaken(requests: readonly GrantRequest[]): void
 }
 
 type OneRow = readonly [token: string, acquiredAtMs: string]
-type FreeRow = readonly [owners: string | null, tokens: string | null, acquiredAtMs: string]
 type GrantRow = readonly [key: string, state: string | null, token: string | null, acquiredAtMs: string | null]
 
 /** From this size on a statement is planned for the table as it is now, and not as it was when it was prepared. */
@@ -168,14 +172,22 @@ export class Granting {
         if (row !== undefined) alone.grant = grantOf(alone.request, row[0], Number(row[1]), startedAt)
         return
       }
-      const values = [...columnsOf(batch.map(({ request }) => request)), ...others]
-      const [row] = await this.#store.query<FreeRow>(this.#store.statements.grantFree, values, limits)
-      const tokens = plainElements(row?.[1])
-      const byOwner = new Map(plainElements(row?.[0]).map((owner, index) => [owner, tokens[index]]))
-      const acquiredAtMs = Number(row?.[2])
-      for (const attempt of batch) {
-        const token = byOwner.get(attempt.request.owner)
-        if (token !== undefined) attempt.grant = grantOf(attempt.request, token, acquiredAtMs, startedAt)
+      // In the order in which the rows are found, as a rule.
+      const sorted = batch.toSorted((one, other) => (one.request.key < other.request.key ? -1 : 1))
+      const requests = sorted.map(({ request }) => request)
+      const { grantAlike, grantFree } = this.#store.statements
+      const alike = areAlike(requests)
+      const columns = alike ? together(requests, this.#settings.newOwner()) : columnsOf(requests)
+      const values = [...columns, ...others]
+      const [row] = await this.#store.query<FreeAnswer>(alike ? grantAlike : grantFree, values, limits)
+      if (row === undefined) return
+      const tokens = tokensFor(
+        requests.map(({ key }) => key),
+        row,
+      )
+      for (const [index, attempt] of sorted.entries()) {
+        const token = tokens[index]
+        if (token !== undefined) attempt.grant = grantOf(attempt.request, token, Number(row[2]), startedAt)
       }
     } catch (error) {
       // The other statement finds grants whose answer was lost by their owners, and whose value the server refuses.
@@ -242,6 +254,17 @@ const columnsOf = (batch: readonly GrantRequest[]): readonly string[] => [
   plainArray(batch.map((request) => request.ttlMs)),
   textArray(batch.map((request) => request.metadata)),
 ]
+
+/** Whether one ttl and the same metadata do for all. */
+const areAlike = ([first, ...others]: readonly GrantRequest[]): boolean =>
+  others.every(({ ttlMs, metadata }) => ttlMs === first?.ttlMs && metadata === first.metadata)
+
+/** The columns of requests that are alike, once they share the owner. */
+const together = (requests: readonly GrantRequest[], owner: string): readonly unknown[] => {
+  for (const request of requests) request.owner = owner
+  const [first] = requests
+  return [textArray(requests.map(({ key }) => key)), owner, first?.ttlMs, first?.metadata]
+}
 
 const grantOf = (request: GrantRequest, token: string, acquiredAtMs: number, startedAt: number): Grant => ({
   kind: 'granted',

@@ -70,7 +70,7 @@ export class LeaseLocker implements Locker {
   constructor(options: ResolvedTableLockerOptions) {
     this.ttlMs = options.ttlMs
     this.#logger = options.logger
-    const parts = assemble(options, this.#owners.sessionId)
+    const parts = assemble(options, this.#owners)
     this.#store = parts.store
     this.#granting = parts.granting
     this.#releasing = parts.releasing

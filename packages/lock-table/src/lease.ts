@@ -27,7 +27,7 @@ export interface LeaseName {
   readonly key: string
   readonly mode: LockMode
   readonly owner: string
-  /** Null where the answer with the token was lost: the owner is unique to the grant as well. */
+  /** Null where the answer with the token was lost: key and owner name the grant as well. */
   readonly token: bigint | null
   /** Others are likely to stand in line: the plain release, which is for keys without a line, would be in vain. */
   readonly lined?: boolean

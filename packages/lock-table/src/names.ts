@@ -18,6 +18,7 @@ export interface TableNames {
   readonly tickets: string
   readonly fencingTokens: string
   readonly grant: string
+  readonly grantAlike: string
   readonly release: string
   readonly renew: string
   readonly renewShares: string
@@ -34,6 +35,7 @@ const objects = {
   timeline: 'lock_timeline',
   tickets: 'lock_tickets',
   grant: 'lock_grant',
+  grantAlike: 'lock_grant_alike',
   release: 'lock_release',
   renew: 'lock_renew',
   renewShares: 'lock_renew_shares',
@@ -74,6 +76,7 @@ export const tableNames = (schema: string, table: string): TableNames => {
     tickets: quoteLiteral(own(objects.tickets)),
     rebase: inSchema('fencing_rebase'),
     grant: own(objects.grant),
+    grantAlike: own(objects.grantAlike),
     release: own(objects.release),
     renew: own(objects.renew),
     renewShares: own(objects.renewShares),

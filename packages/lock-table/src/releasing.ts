@@ -22,14 +22,17 @@ interface Giving {
 /** Gives leases back: plainly where nobody waits, else to the head of the line. */
 export class Releasing {
   readonly #store: LockStore
+  readonly #owners: string
   readonly #logger: Logger | undefined
   readonly #releases: Lanes<Giving>
   readonly #handingOff: Coalescer<LeaseName, boolean>
   readonly #background = new Set<Promise<void>>()
   #givenUp = false
 
-  constructor(store: LockStore, handOff: HandOff, logger: Logger | undefined) {
+  /** @param owners what the owners of all our leases are like */
+  constructor(store: LockStore, owners: string, handOff: HandOff, logger: Logger | undefined) {
     this.#store = store
+    this.#owners = owners
     this.#logger = logger
     this.#releases = new Lanes({ run: (batch) => this.#release(batch), fullAt: fullBatch, lanes: 4 })
     this.#handingOff = createCoalescer({
@@ -128,17 +131,23 @@ export class Releasing {
       return
     }
     if (this.#store.hasFunctions) {
-      const values = [...columnsOf(batch), releaseCommit]
-      const [row] = await this.#store.query<readonly [positions: string | null]>(releaseMany, values, limits)
-      for (const position of plainElements(row?.[0])) {
-        const giving = batch[Number(position) - 1]
-        if (giving !== undefined) giving.released = true
+      const sorted = batch.toSorted((one, other) => (one.lease.key < other.lease.key ? -1 : 1))
+      const values = [keysOf(sorted), tokensOf(sorted), this.#owners, releaseCommit]
+      const [row] = await this.#store.query<readonly [tokens: string | null]>(releaseMany, values, limits)
+      if (row?.[0] === 'all') {
+        for (const giving of sorted) giving.released = true
+        return
       }
+      const freed = new Set(plainElements(row?.[0]))
+      // Of two that give the same grant back, one has.
+      for (const giving of sorted) giving.released = freed.delete(String(giving.lease.token))
       return
     }
     // It takes each key once; a second grant of one key is left to the hand-off.
     const byKey = new Map(batch.map((giving) => [giving.lease.key, giving]))
-    const values = [...columnsOf([...byKey.values()]), releaseCommit]
+    const leases = [...byKey.values()]
+    const owners = plainArray(leases.map(({ lease }) => lease.owner))
+    const values = [keysOf(leases), owners, tokensOf(leases), releaseCommit]
     for (const [key, released] of await this.#store.query<readonly [string, string]>(release, values, limits)) {
       const giving = byKey.get(key)
       if (giving !== undefined) giving.released = released === '1'
@@ -146,8 +155,5 @@ export class Releasing {
   }
 }
 
-const columnsOf = (batch: readonly Giving[]): string[] => [
-  textArray(batch.map(({ lease }) => lease.key)),
-  plainArray(batch.map(({ lease }) => lease.owner)),
-  plainArray(batch.map(({ lease }) => lease.token)),
-]
+const keysOf = (batch: readonly Giving[]): string => textArray(batch.map(({ lease }) => lease.key))
+const tokensOf = (batch: readonly Giving[]): string => plainArray(batch.map(({ lease }) => lease.token))

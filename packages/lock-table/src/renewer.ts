@@ -22,11 +22,14 @@ const shortestTimeoutMs = 50
 export class Renewer {
   readonly #store: LockStore
   readonly #logger: Logger | undefined
+  readonly #owners: string
   readonly #leases = new Set<Lease>()
   #timer: { readonly at: number; readonly timer: Timer } | null = null
 
-  constructor(store: LockStore, logger: Logger | undefined) {
+  /** @param owners what the owners of all our leases are like */
+  constructor(store: LockStore, owners: string, logger: Logger | undefined) {
     this.#store = store
+    this.#owners = owners
     this.#logger = logger
   }
 
@@ -181,12 +184,14 @@ export class Renewer {
   ): Promise<Uint8Array> {
     const { renew, renewShares } = this.#store.statements
     const ttls = leases.map(ttlOf)
+    const tokens = plainArray(leases.map((lease) => lease.fencingToken))
     const rows = await this.#store.queryLocked<readonly [string | null]>(
       mode === 'exclusive' ? renew : renewShares,
       [
         textArray(leases.map((lease) => lease.key)),
-        plainArray(leases.map((lease) => lease.sessionId)),
-        plainArray(leases.map((lease) => lease.fencingToken)),
+        ...(mode === 'exclusive'
+          ? [tokens, this.#owners]
+          : [plainArray(leases.map((lease) => lease.sessionId)), tokens]),
         allEqual(ttls) ? null : plainArray(ttls),
         ttls[0],
         exact,

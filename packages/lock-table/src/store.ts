@@ -19,7 +19,14 @@ interface Ground {
 /** Milliseconds for a statement whose answer nothing else limits. */
 export const statementTimeoutMs = 5_000
 
-const functionNames = ['lock_grant', 'lock_release', 'lock_renew', 'lock_renew_shares', 'lock_hand_off']
+const functionNames = [
+  'lock_grant_alike',
+  'lock_grant',
+  'lock_release',
+  'lock_renew',
+  'lock_renew_shares',
+  'lock_hand_off',
+]
 
 /** The lock table as the protocol sees it: its statements, each in a transaction of its own, on the caller's pool. */
 export class LockStore {

@@ -6,6 +6,7 @@ const ofThisSize = (array: string): string => array
 
 type Grants = Record<
   | 'grantOne'
+  | 'grantAlike'
   | 'grantFree'
   | 'grant'
   | 'grantShared'
@@ -37,7 +38,7 @@ asked AS MATERIALIZED (
     FROM ${n.locks} l WHERE l.key = a.key
   ) AS state
   FROM unnest(${['$1::text[]', '$2::text[]', '$3::bigint[]', '$4::text[]'].map(ofSize).join(', ')}) AS a (key, owner, ttl, metadata)
-  ORDER BY a.key COLLATE "C"
+  ORDER BY a.key
 )`
   const answers = (granted: string): string => `
 SELECT a.key, a.state, g.fencing_token::text, ${epochMs(`g.acquired_at AT TIME ZONE 'UTC'`)}
@@ -135,7 +136,15 @@ ON CONFLICT (key) DO UPDATE SET
 WHERE l.line = 0 AND (NOT l.is_acquired OR l.expires_at + ${ms('$7')} <= clock_timestamp())
 RETURNING l.fencing_token::text, ${epochMs(`l.acquired_at AT TIME ZONE 'UTC'`)}`,
     ),
-    /** The same for many keys: one row, with the owners that were granted and their tokens as the texts of two arrays. */
+    /**
+     * The same for many keys with one owner, ttl and metadata. One row: `all`, or the keys that were granted as JSON; their
+     * tokens in the same order, as the text of an array.
+     */
+    grantAlike: statement(
+      'grant_alike',
+      `SELECT granted, tokens, acquired_ms FROM ${n.grantAlike}($1, $2, $3, $4, $5, $6, $7, $8)`,
+    ),
+    /** The same for many keys that each have their own. */
     grantFree: statement(
       'grant_free',
       `SELECT granted, tokens, acquired_ms FROM ${n.grant}($1, $2, $3, $4, $5, $6, $7, $8)`,

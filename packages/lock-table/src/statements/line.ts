@@ -17,7 +17,7 @@ asked AS MATERIALIZED (
   SELECT a.key, a.owner, a.shared, a.metadata
   FROM unnest(${['$1::text[]', '$2::text[]', '$3::boolean[]', '$4::text[]'].map(ofAnySize).join(', ')})
     AS a (key, owner, shared, metadata)
-  ORDER BY a.key COLLATE "C"
+  ORDER BY a.key
 ),
 numbered AS (
   -- excluded.released_at says that a shared holder asks: shared holders without a line are joined, not waited for.
@@ -41,7 +41,7 @@ RETURNING key, ticket::text`,
       'withdraw',
       `WITH ${lazy},
 rows_locked AS MATERIALIZED (
-  SELECT l.key FROM ${n.locks} l WHERE l.key = ANY ($1::text[]) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE
+  SELECT l.key FROM ${n.locks} l WHERE l.key = ANY ($1::text[]) ORDER BY l.key FOR NO KEY UPDATE
 )
 DELETE FROM ${n.waiters} w USING lazy, rows_locked r, unnest($1::text[], $2::bigint[]) AS a (key, ticket)
 WHERE r.key = a.key AND w.key = a.key AND w.ticket = a.ticket

@@ -20,7 +20,10 @@ WHERE l.key = $1 AND l.is_acquired AND NOT l.shared AND l.line = 0 AND l.session
   AND set_config('synchronous_commit', $4, true) = $4
 RETURNING 1`,
     ),
-    /** The same for many: one row, with the positions of those that were freed as the text of an array. */
+    /**
+     * The same for many: `$1` keys, `$2` tokens, `$3` what their owners are like, `$4` how it commits. One row: `all`, or the
+     * tokens of those that were freed as the text of an array, null for none.
+     */
     releaseMany: statement('release_many', `SELECT released FROM ${n.release}($1, $2, $3, $4)`),
     /**
      * Where the function is not there: frees the keys whose owner and token match and for which nobody waits; the others are left to the hand-off. The rows
@@ -31,7 +34,7 @@ RETURNING 1`,
       `INSERT INTO ${n.locks} AS l (key, session_id, fencing_token)
 SELECT a.key, a.owner, a.token FROM unnest($1::text[], $2::text[], $3::bigint[]) AS a (key, owner, token)
 WHERE set_config('synchronous_commit', $4, true) = $4
-ORDER BY a.key COLLATE "C"
+ORDER BY a.key
 ON CONFLICT (key) DO UPDATE SET
   is_acquired = false, session_id = NULL, acquirer_name = NULL, acquirer_address = NULL, acquired_at = NULL,
   expires_at = NULL, metadata = NULL, released_at = clock_timestamp()

@@ -5,8 +5,8 @@ export const renewalStatements = (n: TableNames): Record<'renew' | 'renewShares'
   const locking = lockingOf(n)
   return {
     /**
-     * Renews leases that are unexpired and still their owner's: `$1` keys, `$2` owners, `$3` tokens, `$4` ttls, or null
-     * for `$5` for all, `$6` whether they may get shorter. One row: `all`, or the positions of those renewed as the text of
+     * Renews leases that are unexpired and still their owner's: `$1` keys, `$2` tokens, `$3` what the owners are like,
+     * `$4` ttls, or null for `$5` for all, `$6` whether they may get shorter. One row: `all`, or the positions of those renewed as the text of
      * an array, null for none.
      */
     renew: locking(
@@ -19,15 +19,14 @@ renewed AS (
   SET expires_at = CASE
     WHEN $6::boolean THEN durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond'
     ELSE greatest(l.expires_at, durable.now + coalesce(a.ttl, $5::bigint) * interval '1 millisecond') END
-  FROM durable, unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
-    WITH ORDINALITY AS a (key, owner, token, ttl, position)
-  WHERE l.key = a.key AND l.session_id = a.owner AND l.fencing_token = a.token
+  FROM durable, unnest($1::text[], $2::bigint[], $4::bigint[]) WITH ORDINALITY AS a (key, token, ttl, position)
+  WHERE l.key = a.key AND l.session_id LIKE $3 AND l.fencing_token = a.token
     AND l.is_acquired AND l.expires_at > clock_timestamp()
   RETURNING a.position
 )
 SELECT array_agg(position)::text FROM renewed`,
     ),
-    /** The same for shared holders, whose key stays taken until the latest of their leases ends. */
+    /** The same for shared holders (`$2` owners, `$3` tokens), whose key stays taken until the latest of their leases ends. */
     renewShares: locking(
       'renew_shares',
       6,

@@ -27,7 +27,7 @@ export const locking =
     call: named(n)(name, call),
     lock: named(n)(
       'lock_rows',
-      `SELECT FROM ${n.locks} l WHERE l.key = ANY ($1::text[]) ORDER BY l.key COLLATE "C" FOR NO KEY UPDATE`,
+      `SELECT FROM ${n.locks} l WHERE l.key = ANY ($1::text[]) ORDER BY l.key FOR NO KEY UPDATE`,
     ),
     afterwards: named(n)(`${name}_locked`, afterwards),
   })

@@ -6,7 +6,7 @@ import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable, leakCheck: 'file' })
-const { renew, grantMany, grantFree, release, releaseMany, grant, handOff } = tableStatements(
+const { renew, grantMany, grantAlike, grantFree, release, releaseMany, grant, handOff } = tableStatements(
   tableNames('coordination', 'locks'),
 )
 
@@ -47,8 +47,8 @@ const fill = async (client: Client): Promise<void> => {
 
 const renewValues = (count: number): unknown[] => [
   keys(count),
-  keys(count).map(() => 'owner'),
   keys(count).map((_, index) => index * 20),
+  'own%',
   null,
   30_000,
   false,
@@ -76,11 +76,19 @@ describe('a table that was analyzed', () => {
     }
   })
 
-  it('is read by its index by a renewal of which some are over', async () => {
-    const values = renewValues(batch)
+  it('is read by its index by a renewal of several ttls', async () => {
+    const ttls = keys(batch).map((_, index) => 30_000 + index)
     const reads = await tableReads(client, async () => {
-      const others = keys(batch).map((_, index) => (index % 2 === 0 ? 'owner' : 'somebody'))
-      const { rows: answer } = await client.query(renew.call.text, [values[0], others, ...values.slice(2)])
+      const { rows: answer } = await client.query(renew.call.text, renewValues(batch).with(3, ttls))
+      expect(answer).toEqual([{ renewed: 'all' }])
+    })
+    expect(reads).toBe(0)
+  })
+
+  it('is read by its index by a renewal of which some are over', async () => {
+    const reads = await tableReads(client, async () => {
+      const tokens = keys(batch).map((_, index) => (index % 2 === 0 ? index * 20 : index * 20 + 1))
+      const { rows: answer } = await client.query(renew.call.text, renewValues(batch).with(1, tokens))
       expect(answer[0].renewed.split(',')).toHaveLength(batch / 2)
     })
     expect(reads).toBe(0)
@@ -95,32 +103,33 @@ describe('a table that was analyzed', () => {
     ]
     const reads = await tableReads(client, async () => {
       await client.query(grantMany.text, [...values, 'name', null, 250, false])
-      await client.query(release.text, [...renewValues(batch).slice(0, 3), 'off'])
+      const [asked, tokens] = renewValues(batch)
+      await client.query(release.text, [asked, keys(batch).map(() => 'owner'), tokens, 'off'])
     })
     expect(reads).toBe(0)
   })
 
   it('is read by its index by grants of what is free, rows that are missing among it, and by their releases', async () => {
     await client.query(`UPDATE coordination.locks SET is_acquired = false`)
+    const common = ['name', null, 250, false]
     for (const count of [2, batch]) {
       const wanted = keys(count).map((key, index) => (index % 2 === 0 ? key : `${key}/new`))
       const owners = wanted.map((_, index) => `owner${index}`)
-      const reads = await tableReads(client, async () => {
-        const values = [wanted, owners, wanted.map(() => 30_000), wanted.map(() => null), 'name', null, 250, false]
-        const { rows: grants } = await client.query(grantFree.text, values)
-        const granted: string[] = grants[0].granted.slice(1, -1).split(',')
-        expect(granted.toSorted()).toEqual(owners.toSorted())
-        const tokens = new Map(granted.map((owner, index) => [owner, grants[0].tokens.slice(1, -1).split(',')[index]]))
-        const { rows: releases } = await client.query(releaseMany.text, [
-          wanted,
-          owners,
-          owners.map((owner) => tokens.get(owner)),
-          'off',
-        ])
-        expect(releases[0].released.split(',')).toHaveLength(count)
-      })
-      expect(reads, `batch of ${count}`).toBe(0)
-      await client.query(`DELETE FROM coordination.locks WHERE key LIKE '%/new'`)
+      const each = [wanted, owners, wanted.map(() => 30_000), wanted.map(() => null), ...common]
+      for (const way of [
+        { text: grantFree.text, values: each },
+        { text: grantAlike.text, values: [wanted, 'owner', 30_000, null, ...common] },
+      ]) {
+        const reads = await tableReads(client, async () => {
+          const { rows: grants } = await client.query(way)
+          const granted: string[] = grants[0].granted === 'all' ? wanted : JSON.parse(grants[0].granted)
+          expect(granted.toSorted()).toEqual(wanted.toSorted())
+          const { rows: releases } = await client.query(releaseMany.text, [granted, grants[0].tokens, 'owner%', 'off'])
+          expect(releases).toEqual([{ released: 'all' }])
+        })
+        expect(reads, `batch of ${count}`).toBe(0)
+        await client.query(`DELETE FROM coordination.locks WHERE key LIKE '%/new'`)
+      }
     }
   })
 })

@@ -7,7 +7,9 @@ import { blocked } from '../support/blocked.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { grant, grantShared, grantOne, grantFree, release } = tableStatements(tableNames('coordination', 'locks'))
+const { grant, grantShared, grantOne, grantAlike, grantFree, release } = tableStatements(
+  tableNames('coordination', 'locks'),
+)
 
 const tokenOf = async (client: Client, key: string): Promise<bigint> => {
   const { rows } = await client.query('SELECT fencing_token FROM coordination.locks WHERE key = $1', [key])
@@ -37,6 +39,10 @@ const ways: Record<string, (key: string, owner: string) => { text: string; value
   'the statement for one free key': (key, owner) => ({
     text: grantOne.text,
     values: [key, owner, 30_000, null, 'name', null, 250, false],
+  }),
+  'the one for many free keys that are alike': (key, owner) => ({
+    text: grantAlike.text,
+    values: [[key], owner, 30_000, null, 'name', null, 250, false],
   }),
   'the one for many free keys': (key, owner) => ({
     text: grantFree.text,

@@ -18,8 +18,14 @@ describe('minHoldMs', () => {
     await lock.release()
     const client = await database.client()
     // Sent by the holder before it released, and executed now.
-    const { call } = mode === 'exclusive' ? renew : renewShares
-    const late = await client.query(call.text, [[lock.key], [lock.sessionId], [lock.fencingToken], null, 60_000, false])
+    const late = await client.query(
+      mode === 'exclusive'
+        ? { text: renew.call.text, values: [[lock.key], [lock.fencingToken], '%', null, 60_000, false] }
+        : {
+            text: renewShares.call.text,
+            values: [[lock.key], [lock.sessionId], [lock.fencingToken], null, 60_000, false],
+          },
+    )
     expect(late.rows).toEqual([{ renewed: null }])
     const { rows } = await client.query(
       `SELECT expires_at < clock_timestamp() + interval '3 seconds' AS soon

@@ -24,19 +24,26 @@ describe('a renewal tells which leases it has renewed', () => {
     await pool.query(rows)
   })
 
-  const answers = async (keys: readonly string[], change: Readonly<Record<string, number>>): Promise<unknown> => {
-    const values = [
-      keys,
-      keys.map((key) => `owner/${key}`),
-      keys.map((key) => change[key] ?? tokens[key]),
-      null,
-      600_000,
-      false,
-    ]
+  const answers = async (
+    keys: readonly string[],
+    change: Readonly<Record<string, number>>,
+    owners = 'owner/%',
+  ): Promise<unknown> => {
     const client = await database.client()
     const said: unknown[] = []
-    // By the function, and as it is done where there are none.
-    for (const { text } of [renew.call, renew.afterwards]) {
+    // By the function, for one ttl and for several, and as it is done where there are none.
+    const oneTtl = [keys, keys.map((key) => change[key] ?? tokens[key]), owners, null, 600_000, false]
+    const severalTtls = oneTtl
+      .with(
+        3,
+        keys.map((_, index) => 600_000 + index),
+      )
+      .with(4, null)
+    for (const { text, values } of [
+      { text: renew.call.text, values: oneTtl },
+      { text: renew.call.text, values: severalTtls },
+      { text: renew.afterwards.text, values: oneTtl },
+    ]) {
       await client.query('BEGIN')
       const answer = await client.query({ text, values, rowMode: 'array' })
       const { rows: longer } = await client.query(
@@ -52,8 +59,15 @@ describe('a renewal tells which leases it has renewed', () => {
   it('all of them', async () => {
     expect(await answers(['a', 'b', 'c'], {})).toEqual([
       { answer: 'all', renewed: ['a', 'b', 'c'] },
+      { answer: 'all', renewed: ['a', 'b', 'c'] },
       { answer: '{1,2,3}', renewed: ['a', 'b', 'c'] },
     ])
+  })
+
+  it('none that somebody else has taken, whatever token it bears', async () => {
+    const renewed = ['a', 'c']
+    await database.pool().query(`UPDATE coordination.locks SET session_id = 'somebody/b' WHERE key = 'b'`)
+    expect(await answers(['a', 'b', 'c'], {})).toEqual(Array(3).fill({ answer: '{1,3}', renewed }))
   })
 
   it.each([
@@ -63,10 +77,7 @@ describe('a renewal tells which leases it has renewed', () => {
     { what: 'one has no row', keys: ['a', 'z'], change: { z: 1 }, answer: '{1}', renewed: ['a'] },
     { what: 'none is held', keys: ['d', 'e'], change: {}, answer: null, renewed: [] },
   ])('$what', async ({ keys, change, answer, renewed }) => {
-    expect(await answers(keys, change)).toEqual([
-      { answer, renewed },
-      { answer, renewed },
-    ])
+    expect(await answers(keys, change)).toEqual(Array(3).fill({ answer, renewed }))
   })
 })
 
