@@ -11,7 +11,8 @@ const longestPauseMs = 2_000
 
 /**
  * Campaigns for the lead, leads when it is granted, and campaigns again when a term has ended, until `signal` aborts.
- * @param check has to succeed once before the first campaign
+ * @param check has to succeed once before the first campaign. Until then a login that is refused is a wrong setting; later it
+ *   is a server in trouble, or a password that is being changed, and waited for like any lost connection.
  * @throws what no waiting will heal
  */
 export async function campaignAgainAndAgain<DB>(
@@ -31,7 +32,7 @@ export async function campaignAgainAndAgain<DB>(
       await campaign(signal)
     } catch (error) {
       if (signal.aborted) return
-      if (isFatal(error)) throw error
+      if (isFatal(error) || (!isChecked && isRefused(error))) throw error
       failures = performance.now() - startedAt > calmMs ? 1 : failures + 1
       health.lastError = error
       options.logger?.warn({ input: options.name, err: error }, 'the term ended; campaigning again')
@@ -129,4 +130,9 @@ function isFatal(error: unknown): boolean {
     hasErrorCode(error, 'SCHEMA_OUTDATED') ||
     hasErrorCode(error, 'SCHEMA_NEWER')
   )
+}
+
+/** Nobody is let in like this, or may do it. */
+function isRefused(error: unknown): boolean {
+  return (hasErrorCode(error, 'CONNECTION') && !error.retryable) || hasErrorCode(error, 'PRIVILEGE')
 }

@@ -40,6 +40,8 @@ export interface LeaderInput<DB> extends AsyncDisposable {
    * cursor. Survives lost databases and lost locks; resolves when `signal` aborts or the input is closed.
    * @throws {ConfigurationError} when the input is not installed, or is running already
    * @throws {SchemaError} when the schema does not fit, or was restored into another server
+   * @throws {ConnectionError} when the server refuses the login, or has no such database, before it has once been reached
+   * @throws {PrivilegeError} when it does not let the role read the schema's version then
    */
   run(handler: ChangeHandler<DB>, options?: { signal?: AbortSignal | undefined }): Promise<void>
   /**

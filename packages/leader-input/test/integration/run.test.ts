@@ -1,5 +1,6 @@
 import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
+import { Pool } from 'pg'
 import { expect, it } from 'vitest'
 import { collect, shopInput, shopTemplate } from '../support/shop.ts'
 
@@ -111,4 +112,36 @@ it('reads nothing in a transaction that somebody has left open in the pool', asy
   leaked.release()
   await database.pool().query("INSERT INTO orders (customer, cents) VALUES ('later', 1)")
   expect((await input.lag()).events).toBe(1)
+})
+
+it('says at once that the login is refused, and waits for it once it has been let in', async () => {
+  const pool = database.pool()
+  await using installer = shopInput(pool, { name: 'admitted' })
+  await installer.install()
+  const role = `refused_${process.pid}`
+  // A password would be right, whatever it is, where the server trusts everybody.
+  await pool.query(`CREATE ROLE ${role} NOLOGIN SUPERUSER PASSWORD 'right'`)
+  const url = Object.assign(new URL(database.url), { username: role, password: 'right' })
+  const own = new Pool({ connectionString: url.href })
+  own.on('error', () => {})
+  try {
+    await using input = shopInput(own, { name: 'admitted' })
+    await expect(input.run(() => {})).rejects.toMatchObject({
+      code: 'CONNECTION',
+      message: expect.stringContaining('check user and password'),
+    })
+    await pool.query(`ALTER ROLE ${role} LOGIN`)
+    const { events, stop } = collect(input)
+    await eventually(() => input.health().status === 'leading')
+    await pool.query(`ALTER ROLE ${role} NOLOGIN`)
+    await pool.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1', [role])
+    await eventually(() => String(input.health().lastError).includes('check user and password'))
+    await pool.query(`ALTER ROLE ${role} LOGIN`)
+    await pool.query(`INSERT INTO orders (customer, cents) VALUES ('ada', 100)`)
+    await eventually(() => events.length === 1)
+    await stop()
+  } finally {
+    await own.end()
+    await pool.query(`DROP ROLE ${role}`)
+  }
 })
