@@ -222,6 +222,48 @@ describe('waiters', () => {
     await locker.close()
   })
 
+  it.each([
+    ['notify', 60_000],
+    ['poll', 50],
+  ] as const)('who stands still delays nobody behind him (%s)', async (wait, pollMs) => {
+    await using proxy = await tcpProxy(database.url)
+    const holder = await createLocker().acquire('key')
+    const frozen = createLocker({ connection: proxy.url(database.url), wait, detectMs: 60_000 })
+    const first = frozen.acquire('key')
+    const observer = createLocker()
+    await eventually(async () => (await observer.status('key')).waiters === 1)
+    const behind = createLocker({ wait, pollMs }).acquire('key')
+    await eventually(async () => (await observer.status('key')).waiters === 2)
+    proxy.blackHole()
+    await holder.release()
+    const next = await behind
+    // Who waited behind has taken his interest back, and the one who stands still is still there.
+    await eventually(async () => (await observer.status('key')).waiters === 1)
+    proxy.heal()
+    await next.release()
+    await (await first).release()
+    await frozen.close()
+  })
+
+  it("in the server's queue who stands still is served in his turn, and holds the key until he goes on", async () => {
+    await using proxy = await tcpProxy(database.url)
+    const holder = await createLocker().acquire('key')
+    const there = { connection: proxy.url(database.url), wait: 'server', detectMs: 60_000 } as const
+    const frozen = createLocker({ ...there, applicationName: 'frozen' })
+    const first = frozen.acquire('key')
+    const observer = createLocker()
+    await eventually(async () => (await observer.status('key')).waiters === 1)
+    const behind = createLocker({ wait: 'server' }).acquire('key')
+    await eventually(async () => (await observer.status('key')).waiters === 2)
+    proxy.blackHole()
+    await holder.release()
+    await eventually(async () => (await observer.status('key')).acquirerName === 'frozen')
+    proxy.heal()
+    await (await first).release()
+    await (await behind).release()
+    await frozen.close()
+  })
+
   it('a lock whose holder was killed is there for the next one', async () => {
     const messages = z.looseObject({ kind: z.string() })
     await using child = await spawnNode(new URL('../support/holder.ts', import.meta.url), {
