@@ -38,6 +38,8 @@ export class ViewKeeper {
   #timer: Timer | null = null
   #due = Number.POSITIVE_INFINITY
   #gap: { readonly gapMs: number } | null = null
+  /** Nothing was heard since this node was a member last: the database may have failed over to another history. */
+  #wasAway = false
   #reads: Promise<void> = Promise.resolve()
   #stopped = false
 
@@ -58,9 +60,9 @@ export class ViewKeeper {
       return
     }
     const { version, records } = announcement
-    // While a gap is open the version says nothing: the database may have lost some (failover).
-    if (version <= this.view.version && this.#gap === null) return
-    if (records !== null && version === this.view.version + 1n && this.#gap === null) {
+    // In doubt the version says nothing: the database may have lost some (failover).
+    if (version <= this.view.version && !this.#inDoubt) return
+    if (records !== null && version === this.view.version + 1n && !this.#inDoubt) {
       this.#apply({ version, scope: 'delta', records })
     } else this.#request(hintSpreadMs)
   }
@@ -68,7 +70,7 @@ export class ViewKeeper {
   /** A beat, sent when `known` was known, saw `version`. */
   beatSaw(version: bigint, known: bigint, startedAt: number): void {
     // The read that a gap asked for may have failed. Whoever was away together still reads one after the other.
-    if (this.#gap !== null) this.#request(resyncSpreadMs)
+    if (this.#inDoubt) this.#request(resyncSpreadMs)
     else if (version > this.view.version || version < known) this.#request(0)
     else if (version === this.view.version) this.#currentAt = Math.max(this.#currentAt, startedAt)
   }
@@ -86,8 +88,10 @@ export class ViewKeeper {
     return read
   }
 
+  /** A membership begins: the next read takes everything, whatever is known from the last one. */
   start(): void {
     this.#stopped = false
+    this.#wasAway = true
   }
 
   async stop(): Promise<void> {
@@ -95,6 +99,10 @@ export class ViewKeeper {
     this.#timer?.cancel()
     this.#due = Number.POSITIVE_INFINITY
     await this.#reads
+  }
+
+  get #inDoubt(): boolean {
+    return this.#gap !== null || this.#wasAway
   }
 
   #request(spreadMs: number): void {
@@ -117,10 +125,11 @@ export class ViewKeeper {
     const startedAt = clock.now()
     this.#nextReadAt = startedAt + readGapMs
     const gap = this.#gap
+    const wasAway = this.#wasAway
     const before = this.view.version
     const reading = await traced<ClusterTrace, Reading | null>(readChannel, { cluster, id }, async (context) => {
-      // After a gap everything: a failover may have lost versions that we know, and given their numbers to others.
-      const got = await tables.read(gap === null ? before : -1n, patienceMs)
+      // In doubt everything: a failover may have lost versions that we know, and given their numbers to others.
+      const got = await tables.read(gap !== null || wasAway ? -1n : before, patienceMs)
       if (got !== null) {
         context.version = got.version
         context.records = got.records.length
@@ -136,6 +145,7 @@ export class ViewKeeper {
     if (overtaken) return this.#request(hintSpreadMs)
     if (reading.version >= this.view.version) this.#currentAt = Math.max(this.#currentAt, startedAt)
     if (this.#gap === gap) this.#gap = null
+    if (wasAway) this.#wasAway = false
     this.#apply(reading, gap === null ? [] : [{ type: 'resync', version: reading.version, gapMs: gap.gapMs }])
   }
 

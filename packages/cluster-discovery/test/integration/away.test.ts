@@ -101,6 +101,35 @@ describe('a rolling restart of twenty nodes', () => {
   })
 })
 
+describe('a node that left and comes back', () => {
+  it('reads everything: a failover in between may have given the versions that it knows to other changes', async () => {
+    const cluster = randomUUID()
+    const tables = ['cluster', 'nodes', 'node_beats']
+    const a = create(cluster, 'a')
+    await a.join()
+    const client = await clusters.pool.connect()
+    for (const table of tables) await client.query(`CREATE TEMP TABLE saved_${table} AS TABLE coordination.${table}`)
+    const lost = create(cluster, 'lost')
+    await lost.join()
+    await eventually(() => idsOf(a).join() === 'a,lost')
+    await a.leave()
+    await lost.close()
+    // What a standby has that missed the last commits.
+    for (const table of tables) {
+      const column = table === 'cluster' ? 'name' : 'cluster'
+      await client.query(`DELETE FROM coordination.${table} WHERE ${column} = $1`, [cluster])
+      await client.query(`INSERT INTO coordination.${table} SELECT * FROM saved_${table} WHERE ${column} = $1`, [
+        cluster,
+      ])
+      await client.query(`DROP TABLE saved_${table}`)
+    }
+    client.release()
+    for (const id of ['c', 'd', 'e']) await create(cluster, id).join()
+    await a.join()
+    expect(idsOf(a)).toEqual(['a', 'c', 'd', 'e'])
+  })
+})
+
 describeWith('pgbouncer', 'behind a transaction pooler', () => {
   it('beats through it, says that it cannot listen there, and still sees changes with its beats', async () => {
     await using pooler = await pgbouncer({ url: database.url, mode: 'transaction', poolSize: 2 })
