@@ -33,6 +33,24 @@ it.each(['cut', 'hang'] as const)('a grant whose answer is lost (%s) is granted,
   }),
 )
 
+it('grants that share a lost answer are granted, once, and given back when that answer is lost too', () =>
+  lockers(async (faulty, sound) => {
+    const keys = Array.from({ length: 20 }, (_, index) => `together/${index}`)
+    let swallowed = proxy.swallowNextReply({ matching: 'lock_grant_alike' })
+    const locks = await Promise.all(keys.map((key) => faulty.acquire(key)))
+    await swallowed
+    for (const [index, lock] of locks.entries()) {
+      expect(lock.isHeld()).toBe(true)
+      const { sessionId, fencingToken } = lock
+      expect(await sound.status(keys[index] ?? '')).toMatchObject({ sessionId, fencingToken })
+    }
+    expect(new Set(locks.map((lock) => lock.fencingToken)).size).toBe(keys.length)
+    swallowed = proxy.swallowNextReply({ matching: 'lock_release_many' })
+    await Promise.all(locks.map((lock) => lock.release()))
+    await swallowed
+    expect(await sound.list({ prefix: 'together/', isAcquired: true })).toEqual([])
+  }))
+
 it('a grant that was lost for good ends with its lease', () =>
   lockers(async (faulty, sound) => {
     const swallowed = proxy.swallowNextReply({ matching: 'lock_grant' })
