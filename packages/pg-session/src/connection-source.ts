@@ -139,10 +139,12 @@ function ofDirect(direct: unknown, what: string): ClientConfig {
 function ofUrl(connectionString: string, what: string): ClientConfig {
   try {
     if (connectionString.length === 0) throw new TypeError('empty')
-    new pg.Client({ connectionString })
+    const { host } = new pg.Client({ connectionString })
+    // The driver reads what is no URL, such as libpq's host=… dbname=…, as a path on a host of that name.
+    if (host === 'base' && !connectionString.includes('//')) throw new TypeError('no URL')
   } catch {
     throw new ConfigurationError(
-      `${what}: option connectionString: expected postgres://user:password@host:5432/database (not shown here, because it may hold a password); got something the driver cannot parse`,
+      `${what}: option connectionString: expected postgres://user:password@host:5432/database (not shown here, because it may hold a password); got something else`,
       { option: 'connectionString' },
     )
   }

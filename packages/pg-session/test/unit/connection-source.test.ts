@@ -52,6 +52,20 @@ describe('connectionSource', () => {
     expect(await source.settings()).toMatchObject({ host: 'db2' })
   })
 
+  it.each(['host=127.0.0.1 dbname=app password=hunter2', '127.0.0.1:5432/app', 'app'])(
+    'refuses what is no URL, which the driver would take for a path on a host called base: %s',
+    (connectionString) => {
+      expect(() => connectionSource({ connectionString }, 'x')).toThrow(/expected postgres:.*; got something else$/)
+    },
+  )
+
+  it.each(['postgres://base/app', 'postgresql:///app', '/var/run/postgresql app', 'socket:/run/pg?db=app', '//db/app'])(
+    'takes what the driver takes: %s',
+    async (connectionString) => {
+      expect(await connectionSource({ connectionString }, 'x').settings()).toEqual({ connectionString })
+    },
+  )
+
   it('never shows what may hold a password', () => {
     for (const connectionString of ['postgres://u:hunter2@[bad/db', '', 'postgres://u:hunter2@h:port%%/db']) {
       try {
