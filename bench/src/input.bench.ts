@@ -1,7 +1,7 @@
 import { migrate } from '@x/leader-input/migrations'
 import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
-import { bulkContenders, singleInsertContenders } from './input/capture.ts'
+import { bulkContenders, singleWriteContenders } from './input/capture.ts'
 import { barePagedRead, events, oursDoingNothing, oursWriting, oursWritingAll } from './input/consume.ts'
 import { commitToHandler } from './input/latency.ts'
 import { consumptionBeside, longWriter } from './input/long-writer.ts'
@@ -16,10 +16,20 @@ const rowsOn = (url: string): readonly Row[] => [
     id: 'F1',
     work: 'capture of single-row inserts, 16 clients',
     floor: 'the same inserts into a table without triggers; the cheapest trigger into the same log',
-    contenders: singleInsertContenders,
+    contenders: singleWriteContenders('insert'),
     targets: [
       { of: 'ours', against: handTrigger, figure: 'perSecond', atLeast: 0.85 },
       { of: 'ours', against: 'bare', figure: 'perSecond', atLeast: 0.6 },
+    ],
+  },
+  {
+    id: 'F1u',
+    work: 'capture of single-row updates, 16 clients',
+    floor: 'the same updates of a table without triggers; the cheapest trigger into the same log',
+    contenders: singleWriteContenders('update'),
+    targets: [
+      { of: 'ours', against: handTrigger, figure: 'perSecond' },
+      { of: 'ours', against: 'bare', figure: 'perSecond' },
     ],
   },
   {

@@ -52,10 +52,10 @@ const open = async ({ url }: Surroundings, table: string, prepare: Prepare): Pro
 const empty = (pool: Pool, table: string): Promise<unknown> => pool.query(`TRUNCATE ${table}, coordination.changes`)
 
 const callers = 16
-const insertsEach = 500
+const writesEach = 500
 
-/** F1: single-row inserts of 16 clients, each a transaction. */
-const singleInserts = (table: string, prepare: Prepare): Contender =>
+/** F1: single-row inserts or updates of 16 clients, each a transaction. */
+const single = (table: string, prepare: Prepare, kind: 'insert' | 'update'): Contender =>
   contender({
     async open(surroundings) {
       const pool = await open(surroundings, table, prepare)
@@ -65,12 +65,26 @@ const singleInserts = (table: string, prepare: Prepare): Contender =>
     },
     async round({ pool, clients }) {
       await empty(pool, table)
+      const name = 'a name of a thing'
       const insert = { name: 'bench_insert', text: `INSERT INTO ${table} (name, price) VALUES ($1, $2)` }
-      return throughput(callers * insertsEach, () =>
+      const update = { name: 'bench_update', text: `UPDATE ${table} SET price = price + 1 WHERE id = $1` }
+      if (kind === 'update') {
+        await pool.query(
+          `INSERT INTO ${table} (id, name, price) OVERRIDING SYSTEM VALUE
+           SELECT n, $1, 12.5 FROM generate_series(1, ${callers * writesEach}) n`,
+          [name],
+        )
+        await pool.query(`VACUUM ANALYZE ${table}`)
+      }
+      return throughput(callers * writesEach, () =>
         Promise.all(
-          clients.map(async (client) => {
-            for (let i = 0; i < insertsEach; i += 1)
-              await client.query({ ...insert, values: ['a name of a thing', 12.5] })
+          clients.map(async (client, caller) => {
+            for (let i = 1; i <= writesEach; i += 1)
+              await client.query(
+                kind === 'insert'
+                  ? { ...insert, values: [name, 12.5] }
+                  : { ...update, values: [caller * writesEach + i] },
+              )
           }),
         ),
       )
@@ -97,11 +111,11 @@ const bulk = (table: string, prepare: Prepare, kind: 'insert' | 'update'): Conte
     close: (pool) => pool.end(),
   })
 
-export const singleInsertContenders: Readonly<Record<string, Contender>> = {
-  bare: singleInserts('f1_bare', bare),
-  'hand-written trigger': singleInserts('f1_hand', handWritten),
-  ours: singleInserts('f1_ours', ours),
-}
+export const singleWriteContenders = (kind: 'insert' | 'update'): Readonly<Record<string, Contender>> => ({
+  bare: single(`f1_${kind}_bare`, bare, kind),
+  'hand-written trigger': single(`f1_${kind}_hand`, handWritten, kind),
+  ours: single(`f1_${kind}_ours`, ours, kind),
+})
 
 export const bulkContenders = (kind: 'insert' | 'update'): Readonly<Record<string, Contender>> => ({
   bare: bulk(`f2_${kind}_bare`, bare, kind),
