@@ -26,9 +26,14 @@ export function takeClient(pool: PgPool): Promise<PoolClient> {
         reject(error)
         return
       }
-      if (isEventful(client)) {
+      // Once, however many borrowers it has until then: one that is given back is handed on within the same turn.
+      if (isEventful(client) && !listenedTo.has(client)) {
+        listenedTo.add(client)
         client.on('error', ignore)
-        setImmediate(() => client.removeListener('error', ignore))
+        setImmediate(() => {
+          listenedTo.delete(client)
+          client.removeListener('error', ignore)
+        })
       }
       resolve(client)
     }
@@ -38,4 +43,5 @@ export function takeClient(pool: PgPool): Promise<PoolClient> {
   })
 }
 
+const listenedTo = new WeakSet<object>()
 const ignore = (): void => {}

@@ -1,9 +1,11 @@
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { connect, createServer, type Server } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
 import { useDatabase } from '@x/testkit/vitest'
 import { Pool } from 'pg'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createRunner } from '../../src/index.ts'
+import { takeClient } from '../../src/take-client.ts'
 
 const database = useDatabase()
 /** What is to be closed, the last one first. */
@@ -62,4 +64,24 @@ describe('a session that the server ends while the pool hands it over', () => {
     expect(uncaught).toEqual([])
     process.off('uncaughtExceptionMonitor', note)
   })
+})
+
+it('listens once to a client that many borrowers have within one turn, and no longer than that', async () => {
+  const pool = new Pool({ connectionString: database.url, max: 1 })
+  open.push({ close: () => pool.end() })
+  const listeners: number[] = []
+  const borrow = async (): Promise<void> => {
+    const client = await takeClient(pool)
+    if (client instanceof EventEmitter) listeners.push(client.listenerCount('error'))
+    client.release()
+  }
+  const usual = await pool.connect()
+  const before = usual.listenerCount('error')
+  usual.release()
+  await Promise.all(Array.from({ length: 20 }, borrow))
+  expect(Math.max(...listeners)).toBe(before + 1)
+  await setImmediate()
+  const after = await pool.connect()
+  expect(after.listenerCount('error')).toBe(before)
+  after.release()
 })
