@@ -154,4 +154,10 @@ export const isTransient = (error: unknown): boolean => {
   return retryable || code === 'CONNECTION' || code === 'DEADLOCK'
 }
 
+/** Whether the server lets nobody in like this. A password that was changed stays wrong: who waits is told, nobody else would be. */
+export const isRefused = (error: unknown): boolean => {
+  const { code, retryable } = asCoordinationError(error)
+  return code === 'CONNECTION' && !retryable
+}
+
 const asCoordinationError = (error: unknown): CoordinationError => fromPgError(error, 'lock table')

@@ -3,7 +3,7 @@ import { type Coalescer, createCoalescer, monotonicNow, systemClock, type Timer 
 import { plainArray, textArray } from '../array-literal.ts'
 import type { Failover } from '../failover.ts'
 import type { Acquirer } from '../granting.ts'
-import type { LockStore } from '../store.ts'
+import { isRefused, type LockStore } from '../store.ts'
 import type { HandOff } from './hand-off.ts'
 import { look } from './look.ts'
 import { Presence } from './presence.ts'
@@ -84,13 +84,16 @@ export class Line {
       await this.#presence.assure()
       const ticket = await this.#entries.submit(entry)
       if (ticket === null) return null
-      const { promise, resolve } = Promise.withResolvers<LineOutcome>()
+      const { promise, resolve, reject } = Promise.withResolvers<LineOutcome>()
+      // Whoever waits may have left before.
+      promise.catch(() => {})
       const waiter: Waiter = {
         key: entry.key,
         owner: entry.owner,
         mode: entry.mode,
         ticket,
         settle: resolve,
+        fail: reject,
         outcome: promise,
       }
       this.#waiters.set(ticket, waiter)
@@ -193,6 +196,13 @@ export class Line {
       // A lease that is about to end is looked at when it ends.
       for (const inMs of freeInMs) nextMs = Math.min(nextMs, inMs + Math.random() * 20)
     } catch (error) {
+      if (isRefused(error)) {
+        for (const waiter of [...this.#waiters.values()]) {
+          this.#forget(waiter)
+          waiter.fail(error)
+        }
+        return
+      }
       this.#logger?.warn({ err: error, waiting: this.#waiters.size }, 'the line could not be polled; trying again')
     }
     if (this.#waiters.size > 0) this.#pollIn(nextMs)

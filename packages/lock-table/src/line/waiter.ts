@@ -15,5 +15,7 @@ export interface Waiter {
   readonly mode: LockMode
   /** Settles `outcome`. */
   readonly settle: (outcome: LineOutcome) => void
+  /** The same, when nobody can learn how it ends. */
+  readonly fail: (error: unknown) => void
   readonly outcome: Promise<LineOutcome>
 }

@@ -120,3 +120,34 @@ describe('a wall clock of the client that is wrong and steps', () => {
     await (await other.acquire('clock')).release()
   })
 })
+
+describe('a login that the server refuses from now on', () => {
+  it.each(['poll', 'listen'] as const)(
+    'ends those who wait (%s) with its error: nobody else would tell',
+    async (wakeUps) => {
+      const holder = createTableLocker({ pool: database.pool(), ttlMs: 60_000 })
+      const held = await holder.acquire('refused')
+      const role = `refused_${process.pid}_${wakeUps}`
+      await database.pool().query(`CREATE ROLE ${role} LOGIN SUPERUSER PASSWORD 'right'`)
+      const url = Object.assign(new URL(database.url), { username: role, password: 'right' })
+      const pool = new Pool({ connectionString: url.href })
+      pool.on('error', () => {})
+      const locker = createTableLocker({ pool, wakeUps, pollMs: 100 })
+      const waits = [locker.acquire('refused'), locker.acquire('refused', { waitTimeoutMs: 60_000 })].map((waiting) =>
+        waiting.then(
+          () => null,
+          (error: unknown) => error,
+        ),
+      )
+      await expect.poll(async () => (await holder.status('refused')).waiters).toBe(2)
+      await database.pool().query(`ALTER ROLE ${role} NOLOGIN`)
+      await database.pool().query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1', [role])
+      for (const waiting of waits) expect(await waiting).toMatchObject({ code: 'CONNECTION', retryable: false })
+      await held.release()
+      await locker.close()
+      await holder.close()
+      await pool.end()
+      await database.pool().query(`DROP ROLE ${role}`)
+    },
+  )
+})
