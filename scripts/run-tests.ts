@@ -2,7 +2,7 @@
 // and the checks that need no database. The last line is "N passed, N failed", with ", N skipped" when there are any.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { parseArgs } from 'node:util'
+import { inspect, parseArgs } from 'node:util'
 import type { TestCase, TestModule } from 'vitest/node'
 import { startVitest } from 'vitest/node'
 
@@ -72,7 +72,8 @@ const runProjects = async (title: string, projects: readonly string[], filters: 
   })
   for (const module of vitest.state.getTestModules()) countModule(module, `[${title}]`)
   for (const error of vitest.state.getUnhandledErrors()) {
-    tally.failed.push(`[${title}] unhandled: ${error instanceof Error ? error.message : String(error)}`)
+    // Those of a worker come as objects without a prototype.
+    tally.failed.push(`[${title}] unhandled: ${inspect(error)}`)
   }
   await vitest.close()
 }
