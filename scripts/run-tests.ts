@@ -73,7 +73,8 @@ const runProjects = async (title: string, projects: readonly string[], filters: 
   for (const module of vitest.state.getTestModules()) countModule(module, `[${title}]`)
   for (const error of vitest.state.getUnhandledErrors()) {
     // Those of a worker come as objects without a prototype.
-    tally.failed.push(`[${title}] unhandled: ${inspect(error)}`)
+    const text = typeof error === 'object' && error !== null && 'message' in error ? error.message : inspect(error)
+    tally.failed.push(`[${title}] unhandled: ${text}`)
   }
   await vitest.close()
 }
