@@ -202,7 +202,7 @@ $$;
 -- The session's formats are fixed, or the text of one key would differ from writer to writer. (To look at them first, and
 -- set them only where they differ, takes longer.)
 -- Each operator, function and subscript of a statement is set up anew each time that it runs, which costs more than what
--- most of them then do: none is needless, and that is why tables of which only some columns are kept have functions of their
+-- most of them then do: none is needless, and that is why tables of which only some columns are kept have a function of their
 -- own. RETURN NEW, which the server looks at as little as at NULL, has no expression.
 -- A row that is too large leaves a mark in a setting instead of costing each statement a query of its own that looks for it.
 CREATE FUNCTION :"schema".capture_insert() RETURNS trigger
@@ -255,7 +255,7 @@ BEGIN
   IF FOUND THEN
     RETURN NEW;
   END IF;
-  IF EXISTS (SELECT FROM old_rows) OR EXISTS (SELECT FROM new_rows) THEN
+  IF EXISTS (SELECT FROM old_rows) THEN
     EXECUTE capture_pairs(TG_ARGV[1:], '{}', (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows)) USING TG_ARGV;
   END IF;
   RETURN NEW;
@@ -294,10 +294,10 @@ DECLARE
 BEGIN
   IF TG_LEVEL = 'ROW' THEN
     EXECUTE capture_one(TG_OP, keys, kept) USING source, OLD, NEW;
-  ELSIF TG_OP = 'UPDATE' THEN
-    EXECUTE capture_pairs(keys, kept, (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows)) USING source;
-  ELSE
+  ELSIF TG_OP <> 'UPDATE' THEN
     EXECUTE capture_rows(CASE TG_OP WHEN 'INSERT' THEN 'create' ELSE 'delete' END, keys, kept, false) USING source;
+  ELSIF EXISTS (SELECT FROM old_rows) THEN
+    EXECUTE capture_pairs(keys, kept, (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM new_rows)) USING source;
   END IF;
   RETURN NULL;
 END $$;

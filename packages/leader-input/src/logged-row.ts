@@ -45,8 +45,7 @@ function plainEnd(text: string, from: number): number | null {
   const first = text.charAt(from)
   if (first === '"') {
     const end = text.indexOf('"', from + 1)
-    const backslash = text.indexOf('\\', from)
-    return backslash !== -1 && backslash < end ? null : end + 1
+    return text.slice(from, end).includes('\\') ? null : end + 1
   }
   if (first !== '-' && !(first >= '0' && first <= '9')) return null
   const comma = text.indexOf(',', from)
