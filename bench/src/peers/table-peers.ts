@@ -82,35 +82,47 @@ export const ourLease: OpenPairMaker = async ({ url }) => {
   }
 }
 
+type Queries = Pick<Client, 'query' | 'end'>
+
+const hold = {
+  name: 'bench_hold',
+  text: `INSERT INTO bench_locks (key, owner, expires_at) VALUES ($1, 'another', clock_timestamp() + interval '1 h')
+         ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at`,
+}
 const read = {
   name: 'bench_read',
   text: 'SELECT owner, expires_at > clock_timestamp() FROM bench_locks WHERE key = $1',
 }
 
+/** One read of a row that another owner holds: without the row it would be the cheaper read of nothing. */
+const heldRead =
+  (open: (url: string) => Promise<Queries>): OpenPairMaker =>
+  async ({ url }) => {
+    const queries = await open(url)
+    await queries.query(table)
+    const held = new Set<string>()
+    return {
+      async pair(key) {
+        if (!held.has(key)) {
+          await queries.query({ ...hold, values: [key] })
+          held.add(key)
+        }
+        const { rows } = await queries.query({ ...read, values: [key] })
+        if (rows.length !== 1) throw new Error(`expected the row of ${key}, got ${rows.length} rows`)
+      },
+      close: () => queries.end(),
+    }
+  }
+
 /** The floor of a contended try: one read of the row by its key. */
-export const bareRead: OpenPairMaker = async ({ url }) => {
+export const bareRead: OpenPairMaker = heldRead(async (url) => {
   const client = new Client({ connectionString: url })
   await client.connect()
-  await client.query(table)
-  return {
-    async pair(key) {
-      await client.query({ ...read, values: [key] })
-    },
-    close: () => client.end(),
-  }
-}
+  return client
+})
 
 /** The same through a pool, which is what a locker is given. */
-export const pooledRead: OpenPairMaker = async ({ url }) => {
-  const pool = new Pool({ connectionString: url, max: 10 })
-  await pool.query(table)
-  return {
-    async pair(key) {
-      await pool.query({ ...read, values: [key] })
-    },
-    close: () => pool.end(),
-  }
-}
+export const pooledRead: OpenPairMaker = heldRead(async (url) => new Pool({ connectionString: url, max: 10 }))
 
 /** A try for a key that another locker holds: it must fail, and write nothing. */
 export const ourContendedTry: OpenPairMaker = async ({ url }) => {

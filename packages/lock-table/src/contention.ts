@@ -1,15 +1,19 @@
 import type { LockMode } from '@x/lock-core'
-import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
+import { type BatchLine, createBatchLine, monotonicNow } from '@x/lock-core/adapter'
 import { textArray } from './array-literal.ts'
-import { type LockStore, statementTimeoutMs } from './store.ts'
+import { isTransient, type LockStore } from './store.ts'
 
 interface Peek {
   readonly key: string
-  readonly mode: LockMode
+  /** What the row says; undefined when nobody holds the key. */
+  joinable: string | undefined
 }
 
 /** Milliseconds for which a key that was found held is thought of as contended. */
 const rememberedMs = 5_000
+
+/** Milliseconds for a look: without its answer there is time for the statement that knows more. */
+const lookMs = 1_500
 
 const mostKeys = 10_000
 
@@ -21,12 +25,12 @@ export class Contention {
   readonly #store: LockStore
   readonly #clockMarginMs: number
   readonly #until = new Map<string, number>()
-  readonly #peeks: Coalescer<Peek, boolean>
+  readonly #looks: BatchLine<Peek>
 
   constructor(store: LockStore, clockMarginMs: number) {
     this.#store = store
     this.#clockMarginMs = clockMarginMs
-    this.#peeks = createCoalescer({ run: (batch) => this.#peek(batch) })
+    this.#looks = createBatchLine({ run: (batch) => this.#look(batch) })
   }
 
   remember(key: string): void {
@@ -39,34 +43,40 @@ export class Contention {
     return this.#until.has(key)
   }
 
-  /** Whether the key was held lately and still is; nothing is asked for a key that was not. */
+  /** Whether the key was held lately and still is; nothing is asked for a key that was not. False when no answer came. */
   async isHeld(key: string, mode: LockMode): Promise<boolean> {
     const until = this.#until.get(key)
     if (until === undefined) return false
-    if (monotonicNow() < until && (await this.#peeks.submit({ key, mode }))) return true
+    if (monotonicNow() < until) {
+      const peek: Peek = { key, joinable: undefined }
+      try {
+        await this.#looks.join(peek)
+      } catch (error) {
+        if (!isTransient(error)) throw error
+      }
+      if (peek.joinable === '0' || (peek.joinable === '1' && mode === 'exclusive')) return true
+    }
     this.#until.delete(key)
     return false
   }
 
-  async #peek(batch: readonly Peek[]): Promise<readonly boolean[]> {
-    const [alone] = batch
-    if (alone !== undefined && batch.length === 1) return [await this.#peekOne(alone)]
-    const rows = await this.#store.query<readonly [key: string, joinable: string]>(
-      this.#store.statements.peek,
-      [textArray(batch.map(({ key }) => key)), this.#clockMarginMs],
-      { timeoutMs: statementTimeoutMs },
-    )
-    const held = new Map(rows)
-    return batch.map(({ key, mode }) => keepsOut(mode, held.get(key)))
+  /** Resolves when no look is on its way. */
+  idle(): Promise<void> {
+    return this.#looks.idle()
   }
 
-  async #peekOne({ key, mode }: Peek): Promise<boolean> {
-    const { peekOne } = this.#store.statements
-    const limits = { timeoutMs: statementTimeoutMs }
-    const [row] = await this.#store.query<readonly [joinable: string]>(peekOne, [key, this.#clockMarginMs], limits)
-    return keepsOut(mode, row?.[0])
+  async #look(batch: readonly Peek[]): Promise<void> {
+    const { peek, peekOne } = this.#store.statements
+    const limits = { timeoutMs: lookMs }
+    const [alone] = batch
+    if (alone !== undefined && batch.length === 1) {
+      const values = [alone.key, this.#clockMarginMs]
+      const [row] = await this.#store.query<readonly [joinable: string]>(peekOne, values, limits)
+      alone.joinable = row?.[0]
+      return
+    }
+    const values = [textArray(batch.map(({ key }) => key)), this.#clockMarginMs]
+    const held = new Map(await this.#store.query<readonly [key: string, joinable: string]>(peek, values, limits))
+    for (const one of batch) one.joinable = held.get(one.key)
   }
 }
-
-const keepsOut = (mode: LockMode, joinable: string | undefined): boolean =>
-  joinable === '0' || (joinable === '1' && mode === 'exclusive')

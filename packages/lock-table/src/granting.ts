@@ -126,6 +126,16 @@ export class Granting {
     return attempt.grant
   }
 
+  /** Whether the key was found held lately, and {@link isHeld} has something to ask. */
+  wasHeld(key: string): boolean {
+    return this.#contention.remembers(key)
+  }
+
+  /** Whether a key that was held lately still is: a bare read, which changes nothing. False when no answer came. */
+  isHeld(key: string, mode: LockMode): Promise<boolean> {
+    return this.#contention.isHeld(key, mode)
+  }
+
   /** One attempt. Contention is an outcome, not an error. */
   async attempt(request: GrantRequest): Promise<GrantOutcome> {
     if (!this.#store.admits(request.ttlMs)) await this.#store.admit(request.ttlMs)
@@ -138,7 +148,7 @@ export class Granting {
 
   /** Resolves when no attempt is on its way. */
   async idle(): Promise<void> {
-    await Promise.all([this.#free.idle(), this.#exclusive.idle(), this.#shared.idle()])
+    await Promise.all([this.#contention.idle(), this.#free.idle(), this.#exclusive.idle(), this.#shared.idle()])
   }
 
   /** All or none, in one statement of its own. */

@@ -50,9 +50,10 @@ export class LockStore {
   }
 
   /** @throws {SchemaError} when the migration is missing, too old or too new; @throws {ConnectionError} */
-  async query<R extends Row>(statement: Statement, values: unknown[], options?: StatementOptions): Promise<R[]> {
-    await this.ready()
-    return this.#runner.query<R>(statement, values, { timeoutMs: statementTimeoutMs, ...options })
+  query<R extends Row>(statement: Statement, values: unknown[], options?: StatementOptions): Promise<R[]> {
+    const query = (): Promise<R[]> =>
+      this.#runner.query<R>(statement, values, { timeoutMs: statementTimeoutMs, ...options })
+    return this.#known === null ? this.ready().then(query) : query()
   }
 
   /** Locks rows and then looks at them, in one round trip where the server has the function for it. */

@@ -51,6 +51,29 @@ it('grants that share a lost answer are granted, once, and given back when that 
     expect(await sound.list({ prefix: 'together/', isAcquired: true })).toEqual([])
   }))
 
+it.each(['cut', 'hang'] as const)('a try whose look at a held key gets no answer (%s) asks again', (after) =>
+  lockers(async (faulty, sound) => {
+    const key = `look/${after}`
+    await using _ = await sound.acquire(key)
+    expect(await faulty.tryAcquire(key)).toBeNull()
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_peek_one', after })
+    expect(await faulty.tryAcquire(key)).toBeNull()
+    await swallowed
+  }),
+)
+
+it('a locker that is closed before a look is answered says so to the one who tried, and leaves nothing behind', () =>
+  lockers(async (faulty, sound) => {
+    await using held = await sound.acquire('look/closed')
+    expect(await faulty.tryAcquire('look/closed')).toBeNull()
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_peek_one', after: 'hang' })
+    const failed = expect(faulty.tryAcquire('look/closed')).rejects.toMatchObject({ code: 'CLOSED' })
+    await swallowed
+    await faulty.close()
+    await failed
+    expect(await sound.status('look/closed')).toMatchObject({ sessionId: held.sessionId, waiters: 0 })
+  }))
+
 it('a grant that was lost for good ends with its lease', () =>
   lockers(async (faulty, sound) => {
     const swallowed = proxy.swallowNextReply({ matching: 'lock_grant' })

@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel'
-import { acquireMany, createSemaphore } from '@x/lock-core'
+import { acquireMany, createSemaphore, type Lock } from '@x/lock-core'
 import { useDatabase } from '@x/testkit/vitest'
 import { Kysely, PostgresDialect } from 'kysely'
 import { describe, expect, it } from 'vitest'
@@ -71,6 +71,25 @@ describe('statements', () => {
     expect(counted.statements()).toBe(1)
     expect(leases.every((lock) => lock.isHeld())).toBe(true)
     await Promise.all(leases.map((lock) => lock.release()))
+  })
+
+  it('those who try one key together look at it once, while they find it held', async () => {
+    await using other = createTableLocker({ pool: database.pool({ max: 1 }), ...poll })
+    const held = await other.acquire('looked at')
+    const counted = countingPool(database.pool({ max: 4 }))
+    await using locker = createTableLocker({ pool: counted.pool, ...poll })
+    const tries = async (): Promise<readonly (Lock | null)[]> =>
+      (await Promise.all(Array.from({ length: 50 }, () => locker.tryAcquire('looked at')))).filter(
+        (lock) => lock !== null,
+      )
+    expect(await tries()).toEqual([])
+    counted.reset()
+    expect(await tries()).toEqual([])
+    expect(counted.statements()).toBe(1)
+    await held.release()
+    const granted = await tries()
+    expect(granted).toHaveLength(1)
+    await granted[0]?.release()
   })
 
   it('are committed durably where it counts and nowhere else, whatever the setting of the role', async () => {
