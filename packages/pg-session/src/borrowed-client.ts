@@ -1,20 +1,15 @@
 import { ConnectionError, type PgPool } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
 import { refuseNative } from './client.ts'
+import type { Limit } from './limit.ts'
 import { plainTypes } from './plain-types.ts'
 import { preparedName } from './prepared-name.ts'
 import { fromConnectError, fromPgError, isAnswer } from './sqlstate.ts'
 import type { Row, Statement } from './statement.ts'
-import { isEventful, type PoolClient, takeClient } from './take-client.ts'
+import { isEventful, type PoolClient, requestClient } from './take-client.ts'
 
-/** How long something may take. */
-export interface Limit {
-  /** For messages, such as `statement lock_grant`. */
-  readonly what: string
-  readonly timeoutMs: number
-  /** Instant of `monotonicNow()`. */
-  readonly expiresAt: number
-  readonly signal: AbortSignal | undefined
+interface Answer {
+  readonly rows: unknown[]
 }
 
 /** When the last statement that each client has answered was sent, on the monotonic clock. */
@@ -36,21 +31,25 @@ export class BorrowedClient {
   }
 
   /** @throws {ConnectionError} when none comes free before the limit; or the signal's reason */
-  static async from(pool: PgPool, limit: Limit): Promise<BorrowedClient> {
-    const connecting = takeClient(pool)
-    try {
-      const client = await within(limit, connecting, () => exhausted(pool, limit))
-      refuseNative(client, limit.what)
-      return new BorrowedClient(client)
-    } catch (error) {
-      // One that comes too late is nobody's.
-      connecting.then(
-        (late) => late.release(),
-        () => {},
-      )
-      if (limit.signal?.aborted) throw limit.signal.reason
-      throw fromConnectError(error, limit.what)
-    }
+  static from(pool: PgPool, limit: Limit): Promise<BorrowedClient> {
+    return limit.wait(
+      (resolve, reject) =>
+        requestClient(pool, (error, client) => {
+          if (client === undefined) {
+            reject(fromConnectError(error, limit.what))
+            return
+          }
+          const borrowed = new BorrowedClient(client)
+          try {
+            refuseNative(client, limit.what)
+          } catch (refusal) {
+            reject(refusal)
+          }
+          // One that is refused or comes too late is nobody's.
+          if (!resolve(borrowed)) borrowed.giveBack()
+        }),
+      () => exhausted(pool, limit),
+    )
   }
 
   /** The connection is of no more use. */
@@ -87,7 +86,9 @@ export class BorrowedClient {
       return tooSlow(statement, limit)
     }
     try {
-      const answer = await within(limit, this.#send(statement, values, named), late)
+      const answer = await limit.wait<Answer>((resolve, reject) => {
+        this.#send(statement, values, named).then(resolve, reject)
+      }, late)
       provenAt.set(this.#client, sentAt)
       return asArrays(answer.rows) as R[]
     } catch (error) {
@@ -100,7 +101,10 @@ export class BorrowedClient {
   /** Runs several statements at once, without values and without rows. */
   async script(sql: string, limit: Limit): Promise<void> {
     try {
-      await within(limit, this.#client.query(sql), () => tooSlow({ name: limit.what, text: sql }, limit))
+      await limit.wait(
+        (resolve, reject) => void this.#client.query(sql).then(resolve, reject),
+        () => tooSlow({ name: limit.what, text: sql }, limit),
+      )
     } catch (error) {
       if (!isAnswer(error)) this.#broken = true
       if (limit.signal?.aborted) throw limit.signal.reason
@@ -113,7 +117,7 @@ export class BorrowedClient {
     this.#client.release(this.#broken)
   }
 
-  #send(statement: Statement, values: unknown[], named: boolean): Promise<{ rows: unknown[] }> {
+  #send(statement: Statement, values: unknown[], named: boolean): Promise<Answer> {
     if (!takesConfig(this.#client)) return this.#client.query(statement.text, values)
     return this.#client.query({
       name: named && statement.prepared !== false ? preparedName(statement) : undefined,
@@ -127,42 +131,6 @@ export class BorrowedClient {
   readonly #onError = (): void => {
     this.#broken = true
   }
-}
-
-/**
- * The result of the work, unless its limit comes first. What the work brings later is dropped.
- *
- * @throws the signal's reason, or what `late` gives
- */
-function within<T>(limit: Limit, work: Promise<T>, late: () => Error): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const { signal } = limit
-    const settle = (): void => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', abort)
-    }
-    const abort = (): void => {
-      settle()
-      reject(signal?.reason)
-    }
-    const remainingMs = Math.min(Math.max(limit.expiresAt - monotonicNow(), 0), 2_147_483_647)
-    const timer = setTimeout(() => {
-      settle()
-      reject(late())
-    }, remainingMs)
-    if (signal?.aborted) abort()
-    else signal?.addEventListener('abort', abort, { once: true })
-    work.then(
-      (value) => {
-        settle()
-        resolve(value)
-      },
-      (error) => {
-        settle()
-        reject(error)
-      },
-    )
-  })
 }
 
 function tooSlow(statement: Statement, limit: Limit): ConnectionError {
@@ -181,7 +149,7 @@ function exhausted(pool: PgPool, limit: Limit): ConnectionError {
 }
 
 /** A client of `pg` takes a configuration; whatever else a caller passes as a pool takes text and values. */
-function takesConfig(client: object): client is { query(config: object): Promise<{ rows: unknown[] }> } {
+function takesConfig(client: object): client is { query(config: object): Promise<Answer> } {
   return 'connectionParameters' in client
 }
 

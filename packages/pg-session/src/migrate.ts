@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type MigrationOptions, type MigrationReport, type PgPool, PrivilegeError, SchemaError } from '@x/lock-core'
 import { checkOptionNames, checkPatience } from '@x/lock-core/adapter'
-import { BorrowedClient, type Limit } from './borrowed-client.ts'
+import { BorrowedClient } from './borrowed-client.ts'
 import { checkPool } from './check-pool.ts'
 import { quoteIdentifier } from './identifiers.ts'
+import { Limit } from './limit.ts'
 import { type Migration, readMigration, renderMigration } from './migration.ts'
 import { sqlStateOf } from './sqlstate.ts'
 import type { QueryRows, Statement } from './statement.ts'
@@ -55,26 +56,35 @@ export async function migrate(
   checkPatience({ signal: options.signal })
   const schema = options.schema ?? defaultSchema
   quoteIdentifier(schema, 'schema')
-  const limit: Limit = {
-    what: `migrate ${list.package}`,
-    timeoutMs: Number.POSITIVE_INFINITY,
-    expiresAt: Number.POSITIVE_INFINITY,
-    signal: options.signal,
-  }
-  limit.signal?.throwIfAborted()
-  const client = await BorrowedClient.from(pool, limit)
+  const { signal } = options
+  signal?.throwIfAborted()
+  const limit = new Limit({ what: `migrate ${list.package}`, timeoutMs: Number.POSITIVE_INFINITY, signal })
   try {
-    const session: QueryRows = { query: (statement, values) => client.query(statement, values, limit, false) }
-    const applied: string[] = []
-    for (const migration of list.migrations.map(readMigration)) {
-      if (await applyInTurn(client, session, migration, schema, limit)) applied.push(migration.name)
+    const client = await BorrowedClient.from(pool, limit)
+    try {
+      return await migrateOn(client, list, schema, limit)
+    } finally {
+      client.giveBack()
     }
-    await checkSchema(session, list, schema)
-    const versions = await readVersions(session, [list.package], schema)
-    return { applied, version: versions.get(list.package)?.version ?? 0 }
   } finally {
-    client.giveBack()
+    limit.end()
   }
+}
+
+async function migrateOn(
+  client: BorrowedClient,
+  list: PackageMigrations,
+  schema: string,
+  limit: Limit,
+): Promise<MigrationReport> {
+  const session: QueryRows = { query: (statement, values) => client.query(statement, values, limit, false) }
+  const applied: string[] = []
+  for (const migration of list.migrations.map(readMigration)) {
+    if (await applyInTurn(client, session, migration, schema, limit)) applied.push(migration.name)
+  }
+  await checkSchema(session, list, schema)
+  const versions = await readVersions(session, [list.package], schema)
+  return { applied, version: versions.get(list.package)?.version ?? 0 }
 }
 
 /**

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ClosedError, ConfigurationError, type Logger, type PgPool, type Policy } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
-import { BorrowedClient, type Limit } from './borrowed-client.ts'
+import { BorrowedClient } from './borrowed-client.ts'
 import { connectionSource } from './connection-source.ts'
+import { Limit } from './limit.ts'
 import { type OwnPool, openPool } from './own-pool.ts'
 import { isLostName } from './prepared-name.ts'
 import { isConflict } from './sqlstate.ts'
@@ -136,13 +137,17 @@ class PoolRunner implements Runner {
   ): Promise<T> {
     if (this.#closing !== null) throw new ClosedError('database runner')
     const timeoutMs = options?.timeoutMs ?? defaultTimeoutMs
-    const limit: Limit = { what, timeoutMs, expiresAt: monotonicNow() + timeoutMs, signal: options?.signal }
-    limit.signal?.throwIfAborted()
+    const expiresAt = monotonicNow() + timeoutMs
+    const signal = options?.signal
+    signal?.throwIfAborted()
+    // Of each attempt its own: one that a policy has given up goes on, and ends in time all the same.
+    const within = (given: AbortSignal | undefined): Promise<T> =>
+      attempt(new Limit({ what, timeoutMs, signal: given }, expiresAt))
     const { policy } = this.#options
     const once =
       policy === undefined || options?.bypassPolicy === true
-        ? () => attempt(limit)
-        : () => policy.execute((context) => attempt(withSignal(limit, context.signal)))
+        ? () => within(signal)
+        : () => policy.execute((context) => within(either(signal, context.signal)))
     this.#inFlight += 1
     try {
       for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, firstPauseMs * 32)) {
@@ -152,7 +157,7 @@ class PoolRunner implements Runner {
         try {
           return await once()
         } catch (error) {
-          if (limit.signal?.aborted) throw limit.signal.reason
+          if (signal?.aborted) throw signal.reason
           if (named && isLostName(error)) {
             this.#stopNaming()
             continue
@@ -162,8 +167,8 @@ class PoolRunner implements Runner {
           // One that takes as long as this one must fit: an attempt that runs out of time costs its connection, and its
           // outcome is not known.
           const now = monotonicNow()
-          if (now + jitteredMs + (now - startedAt) >= limit.expiresAt) throw error
-          await delay(jitteredMs, undefined, { signal: limit.signal }).catch(() => limit.signal?.throwIfAborted())
+          if (now + jitteredMs + (now - startedAt) >= expiresAt) throw error
+          await delay(jitteredMs, undefined, { signal }).catch(() => signal?.throwIfAborted())
         }
       }
     } finally {
@@ -177,16 +182,20 @@ class PoolRunner implements Runner {
    * statement for each, so those that have not answered since are not tried.
    */
   async #withClient<T>(limit: Limit, fn: (client: BorrowedClient) => Promise<T>): Promise<T> {
-    let client = await BorrowedClient.from(this.#pool(), limit)
-    while (client.isUnprovenSince(this.#silentSince)) {
-      client.discard()
-      client = await BorrowedClient.from(this.#pool(), limit)
-    }
     try {
-      return await fn(client)
+      let client = await BorrowedClient.from(this.#pool(), limit)
+      while (client.isUnprovenSince(this.#silentSince)) {
+        client.discard()
+        client = await BorrowedClient.from(this.#pool(), limit)
+      }
+      try {
+        return await fn(client)
+      } finally {
+        this.#silentSince = Math.max(this.#silentSince, client.unansweredSince)
+        client.giveBack()
+      }
     } finally {
-      this.#silentSince = Math.max(this.#silentSince, client.unansweredSince)
-      client.giveBack()
+      limit.end()
     }
   }
 
@@ -211,7 +220,6 @@ const begin: Statement = { name: 'begin', text: 'BEGIN ISOLATION LEVEL READ COMM
 const commit: Statement = { name: 'commit', text: 'COMMIT' }
 const rollback: Statement = { name: 'rollback', text: 'ROLLBACK' }
 
-function withSignal(limit: Limit, signal: AbortSignal | undefined): Limit {
-  if (signal === undefined) return limit
-  return { ...limit, signal: limit.signal === undefined ? signal : AbortSignal.any([limit.signal, signal]) }
+function either(one: AbortSignal | undefined, other: AbortSignal | undefined): AbortSignal | undefined {
+  return one === undefined || other === undefined ? (one ?? other) : AbortSignal.any([one, other])
 }

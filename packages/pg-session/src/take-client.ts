@@ -13,15 +13,29 @@ export function isEventful(client: object): client is EventfulClient {
   return 'on' in client && 'removeListener' in client
 }
 
+/** Hears of the client, or of why there is none; no client without an error is none that can be had. */
+type Taken = (error: unknown, client?: PoolClient) => void
+
 /**
- * A client of the pool. pg-pool takes its own listener away and hands a new client over in the midst of what it reads from
- * the socket; when the server ends the connection in that moment, its word stands right behind in the same read, before any
- * promise goes on, and an error without a listener ends the process. So the client is asked for with a callback, which hears
- * of it at once, and is listened to until the borrower's turn has come. The client's next statement fails then.
+ * Asks the pool for a client. pg-pool takes its own listener away and hands a new client over in the midst of what it reads
+ * from the socket; when the server ends the connection in that moment, its word stands right behind in the same read, before
+ * any promise goes on, and an error without a listener ends the process. So `taken` is called at once, and has to listen to
+ * the client before it returns.
  */
+export function requestClient(pool: PgPool, taken: Taken): void {
+  try {
+    // What is not pg-pool takes no callback, and gives a promise.
+    const connect: (callback: Taken) => Promise<PoolClient> | undefined = pool.connect
+    connect.call(pool, taken)?.then((client) => taken(undefined, client), taken)
+  } catch (error) {
+    taken(error)
+  }
+}
+
+/** A client of the pool, listened to until the borrower's turn has come. The client's next statement fails then. */
 export function takeClient(pool: PgPool): Promise<PoolClient> {
   return new Promise((resolve, reject) => {
-    const taken = (error: unknown, client?: PoolClient): void => {
+    requestClient(pool, (error, client) => {
       if (client === undefined) {
         reject(error)
         return
@@ -36,10 +50,7 @@ export function takeClient(pool: PgPool): Promise<PoolClient> {
         })
       }
       resolve(client)
-    }
-    // What is not pg-pool takes no callback, and gives a promise.
-    const connect: (callback: typeof taken) => Promise<PoolClient> | undefined = pool.connect
-    connect.call(pool, taken)?.then(resolve, reject)
+    })
   })
 }
 

@@ -159,6 +159,24 @@ describe('a runner on the caller’s pool', () => {
   })
 })
 
+it('a statement that a policy gives up still ends in time, and its client with it', async () => {
+  const pool = database.pool({ max: 1 })
+  const sent = Promise.withResolvers<void>()
+  const givenUp = sent.promise.then(() => Promise.reject(new Error('given up')))
+  const impatient = {
+    execute: <T>(fn: (context: { signal?: AbortSignal }) => Promise<T>): Promise<T> => {
+      const run = fn({})
+      run.catch(() => {})
+      return Promise.race([run, givenUp])
+    },
+  }
+  const runner = runnerOf({ pool, policy: impatient })
+  await runner.query(one, [], { bypassPolicy: true })
+  const running = runner.query(sleep, [60], { timeoutMs: 300, onSend: sent.resolve })
+  await expect(running).rejects.toThrow('given up')
+  expect(await runner.query(one, [], { bypassPolicy: true, timeoutMs: 20_000 })).toEqual([[1]])
+})
+
 describe('conflicts', () => {
   it('runs a transaction again after a serialization failure, within the deadline', async () => {
     const pool = database.pool()
