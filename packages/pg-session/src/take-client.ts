@@ -13,7 +13,7 @@ export function isEventful(client: object): client is EventfulClient {
   return 'on' in client && 'removeListener' in client
 }
 
-/** Hears of the client, or of why there is none; no client without an error is none that can be had. */
+/** Hears of the client, or of why there is none. */
 type Taken = (error: unknown, client?: PoolClient) => void
 
 /**
