@@ -11,6 +11,7 @@ import { notOnRegistry } from './peers/not-on-registry.ts'
 import { ourAdvisory } from './peers/our-advisory.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
+import { syncguard } from './peers/syncguard.ts'
 
 const rows: readonly Row[] = [
   {
@@ -23,7 +24,7 @@ const rows: readonly Row[] = [
       'connection per lock': oneCaller(connectionPerLock, 2_000),
       'npm advisory-lock': oneCaller(npmAdvisoryLock, 50),
       'npm pg-advisory-lock': notOnRegistry('pg-advisory-lock'),
-      'npm syncguard': notOnRegistry('syncguard'),
+      'npm syncguard': oneCaller(syncguard, 50),
       redlock: oneCaller(redlock, 2_000),
     },
     targets: [{ of: 'ours', against: 'floor', figure: 'p50Us', atMost: 1.15 }],

@@ -43,7 +43,10 @@ export const runRow = async (row: Row, surroundings: Surroundings): Promise<RowR
         missing.has(name) ? { notAvailable: missing.get(name) ?? '' } : { figures: spreads(rounds.get(name) ?? []) },
       ]),
     ),
-    targets: row.targets.map((target) => ({ ...target, ...evaluate(target, rounds) })),
+    // Of a peer that is not there nothing is met and nothing missed: it is said of the contender.
+    targets: row.targets
+      .filter(({ of, against }) => !missing.has(of) && (against === undefined || !missing.has(against)))
+      .map((target) => ({ ...target, ...evaluate(target, rounds) })),
   }
 }
 

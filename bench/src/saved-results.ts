@@ -18,14 +18,19 @@ const read = (name: string): readonly SavedRow[] => {
 const cell = (text: string): string => text.replaceAll('|', '\\|')
 
 const section = (name: string, rows: readonly SavedRow[]): string => {
-  const lines = rows.flatMap(({ id, work, targets, measured }) =>
-    targets.map((target, index) => {
+  const lines = rows.flatMap(({ id, work, targets, contenders, measured }) => [
+    ...targets.map((target, index) => {
       const { what, bound } = describeTarget(target)
       const head = index === 0 ? `${id} | ${cell(work)}` : ' | '
       const met = bound === null ? '–' : target.met ? 'yes' : '**no**'
       return `| ${head} | ${cell(what)} | ${bound ?? '–'} | ${range(target)} | ${met} | ${measured.commit} |`
     }),
-  )
+    ...Object.entries(contenders).flatMap(([contender, result]) =>
+      'notAvailable' in result
+        ? [`|  |  | ${cell(contender)} | – | ${cell(result.notAvailable)} | – | ${measured.commit} |`]
+        : [],
+    ),
+  ])
   const table = ['| id | work | figure | target | measured | met | commit |', '|---|---|---|---|---|---|---|', ...lines]
   return `## ${name}\n\n${table.join('\n')}\n`
 }

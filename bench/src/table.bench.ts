@@ -3,9 +3,9 @@ import { Pool } from 'pg'
 import type { Benchmark, Row } from './benchmark.ts'
 import { bareRenewal, ourRenewal } from './floors/leases.ts'
 import { bareNotify, handOffs } from './hand-off/lines.ts'
-import { notOnRegistry } from './peers/not-on-registry.ts'
 import { manyCallers, oneCaller } from './peers/pair.ts'
 import { redlock } from './peers/redlock.ts'
+import { syncguard } from './peers/syncguard.ts'
 import {
   bareLease,
   bareLeaseUnflushed,
@@ -44,11 +44,12 @@ const rows: readonly Row[] = [
       'hand-written, release not flushed': manyCallers(handWrittenLeaseUnflushed, 1_000, 1),
       ours: manyCallers(ourLease, 1_000, 5),
       redlock: manyCallers(redlock, 1_000, 5),
-      'npm syncguard': notOnRegistry('syncguard'),
+      'npm syncguard': manyCallers(syncguard, 1_000, 1),
     },
     targets: [
       { of: 'ours', against: 'hand-written upsert', figure: 'perSecond', atLeast: 9 },
       { of: 'ours', against: 'redlock', figure: 'perSecond', atLeast: 1.8 },
+      { of: 'ours', against: 'npm syncguard', figure: 'perSecond', atLeast: 10 },
       { of: 'ours', against: 'hand-written, release not flushed', figure: 'perSecond' },
     ],
   },
