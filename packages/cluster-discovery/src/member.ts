@@ -256,7 +256,7 @@ export class Member {
       incarnation: self.incarnation,
       confirmedUntil: startedAt + this.#options.ttlMs,
     })
-    this.#lines.keeper.beatSaw(answer.version, known, startedAt)
+    this.#lines.keeper.beatSaw(answer, known, startedAt)
     if (this.isMember) await this.#lines.sweeper.heard(self, answer.sweeping, this.#lines.keeper.view.members())
   }
 

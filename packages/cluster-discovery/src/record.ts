@@ -72,11 +72,19 @@ export function parseAnnouncement(payload: string): Announcement | null {
 
 export const parseRecord = (answer: string): NodeRecord => recordSchema.parse(JSON.parse(answer))
 
-const readingSchema = z.tuple([bigint, z.boolean(), z.array(recordSchema), bigint])
+/** As sql-fragments.ts names a server. */
+const server = z.string().min(1)
 
-export const parseReading = (answer: string): Reading => {
-  const [version, full, records, prunedDeath] = readingSchema.parse(JSON.parse(answer))
-  return full ? { version, scope: 'full', records, prunedDeath } : { version, scope: 'delta', records }
+const readingSchema = z.tuple([bigint, z.boolean(), z.array(recordSchema), bigint, server])
+
+/** What was read, and on which server. */
+export type ServerReading = Reading & { readonly server: string }
+
+export const parseReading = (answer: string): ServerReading => {
+  const [version, full, records, prunedDeath, on] = readingSchema.parse(JSON.parse(answer))
+  return full
+    ? { version, scope: 'full', records, prunedDeath, server: on }
+    : { version, scope: 'delta', records, server: on }
 }
 
 /** Who sweeps, as of a beat. */
@@ -96,19 +104,26 @@ export interface Sweeping {
 /** What a member learns from a beat. */
 export interface BeatAnswer {
   readonly version: bigint
+  /** Which server has that version. */
+  readonly server: string
   /** Null when the beat did not ask. */
   readonly sweeping: Sweeping | null
 }
 
-const beatSchema = z.tuple([bigint, z.string().nullable(), bigint.nullable(), bigint.nullable(), z.boolean()])
+const beatSchema = z.tuple([bigint, z.string().nullable(), bigint.nullable(), bigint.nullable(), z.boolean(), server])
 
 export const parseBeat = (answer: string): BeatAnswer => {
-  const [version, id, incarnation, epoch, isWanted] = beatSchema.parse(JSON.parse(answer))
+  const [version, id, incarnation, epoch, isWanted, on] = beatSchema.parse(JSON.parse(answer))
   const sweeper = id === null || incarnation === null || epoch === null ? null : { id, incarnation, epoch }
-  return { version, sweeping: { sweeper, isWanted } }
+  return { version, server: on, sweeping: { sweeper, isWanted } }
 }
 
-export const parseQuietBeat = (answer: string): BeatAnswer => ({ version: bigint.parse(answer), sweeping: null })
+const quietBeatSchema = z.tuple([bigint, server])
+
+export const parseQuietBeat = (answer: string): BeatAnswer => {
+  const [version, on] = quietBeatSchema.parse(answer.split(' '))
+  return { version, server: on, sweeping: null }
+}
 
 const fateSchema = z.tuple([bigint, z.string()])
 

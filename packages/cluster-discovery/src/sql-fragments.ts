@@ -32,6 +32,12 @@ export const record = (n: string): string => `json_build_array(
 /** Microseconds as text: a timestamp that survives any DateStyle and any type parser. */
 export const micros = (column: string): string => `(extract(epoch FROM ${column}) * 1000000)::bigint::text`
 
+/**
+ * Names the server that answers by its start, for comparison only. After a failover another one answers, which may have missed
+ * versions and given their numbers to other changes; nothing in the tables tells the one history from the other.
+ */
+export const server = 'extract(epoch FROM pg_postmaster_start_time())::text'
+
 export const milliseconds = (parameter: string): string => `${parameter}::float8 * interval '1 millisecond'`
 
 /**

@@ -1,5 +1,5 @@
 import type { Statement } from '@x/pg-session'
-import { announce, milliseconds, record, type SchemaTables, schemaTables } from './sql-fragments.ts'
+import { announce, milliseconds, record, type SchemaTables, schemaTables, server } from './sql-fragments.ts'
 import { type SweeperStatements, sweeperStatements } from './sweeper-statements.ts'
 
 /**
@@ -103,8 +103,8 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
     ),
 
     /**
-     * Says that the caller lives, and learns the cluster's version, and who sweeps; no row: the others have let it go. One HOT
-     * update; it does not wait for the disk, because a lost beat is followed by the next one. A marker that is free to be
+     * Says that the caller lives, and learns the cluster's version, on which server, and who sweeps; no row: the others have let
+     * it go. One HOT update; it does not wait for the disk, because a lost beat is followed by the next one. A marker that is free to be
      * locked is held by nobody (its connection was lost, or leads to another database) and is not believed in.
      * $1 cluster, $2 id, $3 incarnation, $4 marker or null, $5 number of the beat: beats may overtake each other, and an old
      * one must not put back a marker that is gone; $6 sweeper lease in ms
@@ -116,12 +116,12 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
   LEFT JOIN ${beats} h ON h.cluster = s.cluster AND h.id = s.id AND h.incarnation = s.incarnation`,
       `json_build_array(
     c.version::text, s.id, s.incarnation::text, s.epoch::text,
-    h.id IS NULL OR s.renewed_at < clock_timestamp() - ${milliseconds('$6')}
+    h.id IS NULL OR s.renewed_at < clock_timestamp() - ${milliseconds('$6')}, ${server}
   )::text`,
     ),
 
     /** The same, and does not ask who sweeps, which a third of a beat's cost would go into. $1 to $5 as above */
-    quietBeat: beat('quiet_beat', '', 'c.version::text'),
+    quietBeat: beat('quiet_beat', '', `c.version::text || ' ' || ${server}`),
 
     /**
      * What became of an id whose beat found no row: its newest incarnation.
@@ -135,7 +135,7 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
     /**
      * The version and what changed after the version that the reader knows, in one snapshot; everything when the reader
      * knows nothing ($2 negative), has missed tombstones that are gone, or knows a version that a failover has lost. With
-     * it the version up to which deaths may be forgotten.
+     * it the version up to which deaths may be forgotten, and the server.
      * $1 cluster, $2 known version
      */
     read: statement(
@@ -144,7 +144,7 @@ WHERE n.cluster = $1 AND n.id = $2 AND n.attempt = $6 AND n.state IN ('joining',
     c.version::text, r.since = 0,
     (SELECT coalesce(json_agg(${record('n')} ORDER BY n.version), '[]'::json) FROM ${nodes} n
      WHERE n.cluster = c.name AND n.version > r.since),
-    c.pruned_death::text
+    c.pruned_death::text, ${server}
   )::text AS answer
 FROM ${cluster} c,
   LATERAL (SELECT CASE WHEN $2::bigint < c.pruned_version OR $2::bigint > c.version THEN 0 ELSE $2::bigint END AS since) r

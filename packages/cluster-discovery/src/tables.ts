@@ -12,12 +12,12 @@ import {
   parseReading,
   parseRecord,
   parseSweeperLook,
+  type ServerReading,
   type Suspect,
   type SweeperLook,
 } from './record.ts'
 import { checkTables } from './schema.ts'
 import { type ClusterStatements, clusterStatements } from './statements.ts'
-import type { Reading } from './view.ts'
 
 /** A read of a large cluster may take longer than the ttl of an impatient one. */
 const leastReadMs = 5_000
@@ -112,7 +112,7 @@ export class ClusterTables {
    * @param known the reader's version; -1 for everything
    * @param patienceMs more than what runs behind the caller's back has
    */
-  async read(known: bigint, patienceMs = 0): Promise<Reading | null> {
+  async read(known: bigint, patienceMs = 0): Promise<ServerReading | null> {
     const timeoutMs = Math.max(leastReadMs, this.#behindTimeoutMs, patienceMs)
     const signal = AbortSignal.any([this.#background.signal, this.#asked.signal])
     const answer = await this.#ask(this.#statements.read, [known], { signal, timeoutMs })

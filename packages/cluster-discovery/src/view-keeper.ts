@@ -1,10 +1,10 @@
 import type { Logger } from '@x/lock-core'
 import { type Clock, type Timer, traced } from '@x/lock-core/adapter'
 import type { ClusterEvent } from './cluster-event.ts'
-import { parseAnnouncement } from './record.ts'
+import { type BeatAnswer, parseAnnouncement, type ServerReading } from './record.ts'
 import type { ClusterTables } from './tables.ts'
 import { type ClusterTrace, readChannel } from './tracing.ts'
-import { type Reading, View } from './view.ts'
+import { View } from './view.ts'
 
 export interface ViewKeeperOptions {
   readonly cluster: string
@@ -38,8 +38,10 @@ export class ViewKeeper {
   #timer: Timer | null = null
   #due = Number.POSITIVE_INFINITY
   #gap: { readonly gapMs: number } | null = null
-  /** Nothing was heard since this node was a member last: the database may have failed over to another history. */
-  #wasAway = false
+  /** The server that the view was read from in full. */
+  #server: string | null = null
+  /** The database may have failed over to another history: this node was no member for a while, or another server answers. */
+  #isForeign = false
   #reads: Promise<void> = Promise.resolve()
   #stopped = false
 
@@ -63,12 +65,13 @@ export class ViewKeeper {
     // In doubt the version says nothing: the database may have lost some (failover).
     if (version <= this.view.version && !this.#inDoubt) return
     if (records !== null && version === this.view.version + 1n && !this.#inDoubt) {
-      this.#apply({ version, scope: 'delta', records })
+      this.#tell(this.view.apply({ version, scope: 'delta', records }))
     } else this.#request(hintSpreadMs)
   }
 
-  /** A beat, sent when `known` was known, saw `version`. */
-  beatSaw(version: bigint, known: bigint, startedAt: number): void {
+  /** A beat, sent when `known` was known, saw `version` on `server`. */
+  beatSaw({ version, server }: Pick<BeatAnswer, 'version' | 'server'>, known: bigint, startedAt: number): void {
+    if (server !== this.#server) this.#isForeign = true
     // The read that a gap asked for may have failed. Whoever was away together still reads one after the other.
     if (this.#inDoubt) this.#request(resyncSpreadMs)
     else if (version > this.view.version || version < known) this.#request(0)
@@ -91,7 +94,7 @@ export class ViewKeeper {
   /** A membership begins: the next read takes everything, whatever is known from the last one. */
   start(): void {
     this.#stopped = false
-    this.#wasAway = true
+    this.#isForeign = true
   }
 
   async stop(): Promise<void> {
@@ -102,7 +105,7 @@ export class ViewKeeper {
   }
 
   get #inDoubt(): boolean {
-    return this.#gap !== null || this.#wasAway
+    return this.#gap !== null || this.#isForeign
   }
 
   #request(spreadMs: number): void {
@@ -125,11 +128,11 @@ export class ViewKeeper {
     const startedAt = clock.now()
     this.#nextReadAt = startedAt + readGapMs
     const gap = this.#gap
-    const wasAway = this.#wasAway
+    const isForeign = this.#isForeign
     const before = this.view.version
-    const reading = await traced<ClusterTrace, Reading | null>(readChannel, { cluster, id }, async (context) => {
+    const reading = await traced<ClusterTrace, ServerReading | null>(readChannel, { cluster, id }, async (context) => {
       // In doubt everything: a failover may have lost versions that we know, and given their numbers to others.
-      const got = await tables.read(gap !== null || wasAway ? -1n : before, patienceMs)
+      const got = await tables.read(gap !== null || isForeign ? -1n : before, patienceMs)
       if (got !== null) {
         context.version = got.version
         context.records = got.records.length
@@ -140,19 +143,27 @@ export class ViewKeeper {
     const tookMs = clock.now() - startedAt
     this.#nextReadAt = startedAt + Math.min(Math.max(readGapMs, readShare * tookMs), longestReadGapMs)
     if (reading === null) return
+    if (reading.scope === 'delta' && reading.server !== this.#server) {
+      this.#isForeign = true
+      return this.#read(patienceMs)
+    }
     // Notifications that arrived meanwhile have overtaken this answer.
     const overtaken = this.view.version !== before && reading.version < this.view.version
     if (overtaken) return this.#request(hintSpreadMs)
     if (reading.version >= this.view.version) this.#currentAt = Math.max(this.#currentAt, startedAt)
     if (this.#gap === gap) this.#gap = null
-    if (wasAway) this.#wasAway = false
-    this.#apply(reading, gap === null ? [] : [{ type: 'resync', version: reading.version, gapMs: gap.gapMs }])
+    if (isForeign) this.#isForeign = false
+    const isOneHistory = reading.server === this.#server
+    if (reading.scope === 'full') this.#server = reading.server
+    const first = this.view.version < 0n
+    const happened = this.view.apply(reading, isOneHistory)
+    this.#tell([
+      ...(first ? [this.view.snapshot()] : happened),
+      ...(gap === null ? [] : [{ type: 'resync' as const, version: reading.version, gapMs: gap.gapMs }]),
+    ])
   }
 
-  #apply(reading: Reading, more: readonly ClusterEvent[] = []): void {
-    const first = this.view.version < 0n
-    const happened = this.view.apply(reading)
-    const events = [...(first ? [this.view.snapshot()] : happened), ...more]
+  #tell(events: readonly ClusterEvent[]): void {
     if (events.length > 0) this.#options.onEvents(events)
   }
 }

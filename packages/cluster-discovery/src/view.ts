@@ -57,13 +57,14 @@ export class View {
   /**
    * Folds a reading in. A delta that brings nothing new changes nothing; a full reading is the truth, whatever its version
    * (a failover may have lost the last versions).
+   * @param isOneHistory whether what this view knows is known to belong to the history of the reading
    * @returns what happened, in version order
    */
-  apply(reading: Reading): ClusterEvent[] {
+  apply(reading: Reading, isOneHistory = true): ClusterEvent[] {
     if (reading.scope === 'delta' && reading.version <= this.#version) return []
     const events: ClusterEvent[] = []
     // A version that goes back is a failover's: what happened after ours is another history.
-    const since = this.#version <= reading.version ? this.#version : -1n
+    const since = isOneHistory && this.#version <= reading.version ? this.#version : -1n
     for (const record of [...reading.records].sort(byVersion)) this.#fold(record, since, events)
     if (reading.scope === 'full') this.#dropUnlisted(reading, since, events)
     this.#version = reading.version

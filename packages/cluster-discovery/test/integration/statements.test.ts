@@ -107,8 +107,10 @@ describe('join', () => {
 describe('a beat', () => {
   it('says the version, and that a sweeper is wanted', async () => {
     const { node } = await join('a')
+    const { server } = await read(-1n)
     expect(await beat(pool, 'a', node.incarnation)).toEqual({
       version: 1n,
+      server,
       sweeping: { sweeper: null, isWanted: true },
     })
     await take('a', 1n)
@@ -121,7 +123,8 @@ describe('a beat', () => {
     await join('a')
     await take('a', 1n)
     const quiet = (incarnation: bigint) => answer(pool, sql.quietBeat, ['c', 'a', incarnation, null, 1])
-    expect(parseQuietBeat((await quiet(1n)) ?? '')).toEqual({ version: 1n, sweeping: null })
+    const { server } = await read(-1n)
+    expect(parseQuietBeat((await quiet(1n)) ?? '')).toEqual({ version: 1n, server, sweeping: null })
     expect(await quiet(2n)).toBeNull()
   })
 

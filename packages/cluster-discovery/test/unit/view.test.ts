@@ -111,12 +111,18 @@ describe('a view', () => {
     ])
   })
 
-  it('believes in no leave that it has not seen after a failover that lost versions', () => {
-    const view = new View()
-    view.apply(full(9, [record(node('a', 1, 1)), record(node('b', 9, 9))]))
-    const events = view.apply(full(8, [record(node('b', 8, 8))]))
-    expect(described(events)).toEqual(['down b/9', 'join b/8', 'down a/1'])
-  })
+  it.each([
+    ['that its version shows', 8, true],
+    ['that only its reader knows of', 12, false],
+  ])(
+    'believes in no leave that it has not seen after a failover that lost versions, %s',
+    (_, version, isOneHistory) => {
+      const view = new View()
+      view.apply(full(9, [record(node('a', 1, 1)), record(node('b', 9, 9))]))
+      const events = view.apply(full(version, [record(node('b', 8, 8))]), isOneHistory)
+      expect(described(events)).toEqual(['down b/9', 'join b/8', 'down a/1'])
+    },
+  )
 })
 
 type Step =
