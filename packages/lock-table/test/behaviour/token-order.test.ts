@@ -7,7 +7,7 @@ import { blocked } from '../support/blocked.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { grant, grantShared, grantOne, grantAlike, grantFree, release } = tableStatements(
+const { grant, grantShared, grantOne, grantAlike, grantFree, grantAll, release } = tableStatements(
   tableNames('coordination', 'locks'),
 )
 
@@ -52,25 +52,46 @@ const ways: Record<string, (key: string, owner: string) => { text: string; value
     text: grant.text,
     values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
   }),
+  'the one for all or none': (key, owner) => ({
+    text: grantAll.text,
+    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
+  }),
+  'the one for shared holders': (key, owner) => ({
+    text: grantShared.text,
+    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
+  }),
+}
+
+/** What somebody else is granted meanwhile. */
+const exclusive = (key: string, owner: string): { text: string; values: unknown[] } => ({
+  text: grant.text,
+  values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
+})
+
+const holderOf = async (client: Client, key: string): Promise<unknown> => {
+  const { rows } = await client.query(
+    `SELECT coalesce(s.session_id, l.session_id) AS holder FROM coordination.locks l
+     LEFT JOIN coordination.lock_shares s ON s.key = l.key AND l.shared WHERE l.key = $1`,
+    [key],
+  )
+  return rows[0]?.holder
 }
 
 describe.each(Object.entries(ways))('%s', (name, grantTo) => {
   it('draws the token when the row is ours', async () => {
     const [a, b] = [await database.client(), await database.client()]
     await b.query('INSERT INTO coordination.locks (key) VALUES ($1)', [name])
-    const ours = (client: Client, owner: string): Promise<unknown> => client.query(grantTo(name, owner))
     await b.query('BEGIN')
     await b.query('SELECT FROM coordination.locks WHERE key = $1 FOR UPDATE', [name])
-    const later = ours(a, 'a')
+    const later = a.query(grantTo(name, 'a'))
     await blocked(b, a)
-    await ours(b, 'b')
+    await b.query(exclusive(name, 'b'))
     const first = await tokenOf(b, name)
     await b.query(release.text, [[name], ['b'], [String(first)], 'off'])
     await b.query('COMMIT')
     await later
     expect(await tokenOf(a, name)).toBeGreaterThan(first)
-    const { rows } = await a.query('SELECT session_id FROM coordination.locks WHERE key = $1', [name])
-    expect(rows).toEqual([{ session_id: 'a' }])
+    expect(await holderOf(a, name)).toBe('a')
   })
 
   it('takes nothing from who was granted the row meanwhile', async () => {
@@ -78,27 +99,50 @@ describe.each(Object.entries(ways))('%s', (name, grantTo) => {
     const key = `taken/${name}`
     await b.query('INSERT INTO coordination.locks (key) VALUES ($1)', [key])
     await b.query('BEGIN')
-    await b.query(grantTo(key, 'b'))
+    await b.query(exclusive(key, 'b'))
     const later = a.query(grantTo(key, 'a'))
     await blocked(b, a)
     await b.query('COMMIT')
     await later
-    const { rows } = await a.query('SELECT session_id FROM coordination.locks WHERE key = $1', [key])
-    expect(rows).toEqual([{ session_id: 'b' }])
+    expect(await holderOf(a, key)).toBe('b')
   })
 
   it('takes nothing from who made the row meanwhile', async () => {
     const [a, b] = [await database.client(), await database.client()]
     const key = `made/${name}`
     await b.query('BEGIN')
-    await b.query(grantTo(key, 'b'))
+    await b.query(exclusive(key, 'b'))
     const later = a.query(grantTo(key, 'a'))
     await blocked(b, a)
     await b.query('COMMIT')
     await later
-    const { rows } = await a.query('SELECT session_id FROM coordination.locks WHERE key = $1', [key])
-    expect(rows).toEqual([{ session_id: 'b' }])
+    expect(await holderOf(a, key)).toBe('b')
   })
+
+  it.each(['stands in line', 'enters the line of a lease that ends while the row is waited for'])(
+    'does not overtake who %s',
+    async (who) => {
+      const [a, b] = [await database.client(), await database.client()]
+      const key = `${who}/${name}`
+      await b.query(
+        `INSERT INTO coordination.locks (key, is_acquired, session_id, fencing_token, expires_at)
+         VALUES ($1, true, 'b', 1, now() - interval '1 hour')`,
+        [key],
+      )
+      await b.query('BEGIN')
+      await b.query('UPDATE coordination.locks SET line = 7 WHERE key = $1', [key])
+      if (who === 'stands in line') {
+        await b.query('COMMIT')
+        await a.query(grantTo(key, 'a'))
+      } else {
+        const later = a.query(grantTo(key, 'a'))
+        await blocked(b, a)
+        await b.query('COMMIT')
+        await later
+      }
+      expect(await holderOf(a, key)).toBe('b')
+    },
+  )
 })
 
 it('a grant that is asked for again has the same token, and one of another owner is refused', async () => {
