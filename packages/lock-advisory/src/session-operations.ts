@@ -2,6 +2,7 @@ import type { LockMode, Policy } from '@x/lock-core'
 import { type BatchLine, createBatchLine, monotonicNow } from '@x/lock-core/adapter'
 import type { Row, Session } from '@x/pg-session'
 import { decodeBatch, encodeBatch, type Operation, type Outcome, splitRepeatedTries } from './batch.ts'
+import { InterestLedger } from './interest-ledger.ts'
 import { type LockStatements, type Step, step } from './statements.ts'
 import { underPolicy } from './under-policy.ts'
 
@@ -25,6 +26,7 @@ export class SessionOperations {
   readonly #operations: BatchLine<Operation>
   /** The same, unless there is a policy: what it refuses must not keep a lock from being given back. */
   readonly #tries: BatchLine<Operation>
+  readonly #interest: InterestLedger = new InterestLedger()
 
   constructor(session: Session, context: OperationsContext) {
     this.#session = session
@@ -93,13 +95,17 @@ export class SessionOperations {
   async #run(batch: readonly Operation[]): Promise<void> {
     const { statements } = this.#context
     const parts = this.#context.drawsTokens ? splitRepeatedTries(batch) : [batch]
+    let exchanges = false
     try {
       for (const part of parts) {
         const { statement, values } = encodeBatch(part, statements)
         const sentAt = monotonicNow()
         const [row] = await this.#session.query(statement, [...values])
         decodeBatch(part, statement, statements, row, { sentAt, answeredAtMs: Date.now() })
+        // Nothing else announces.
+        if (statement === statements.exchange) exchanges = true
       }
+      if (exchanges) await this.#withdrawAll(this.#interest.answered(batch))
     } catch (error) {
       await this.#undoFailed(batch, error)
       throw error
@@ -139,12 +145,23 @@ export class SessionOperations {
     if (!batch.some(({ step }) => isShared(step)) && !ids.some(holds)) {
       try {
         for (const id of ids) await this.#session.query(statements.unlockIfHeld, [id])
+        await this.#withdrawAll(this.#interest.failed(batch))
         return
       } catch {
         // A session that cannot even do this is of no use.
       }
     }
     onDoubt(cause)
+  }
+
+  /** What is left of the interest in ids under which nothing stands. At worst others notify and count somebody in vain. */
+  async #withdrawAll(ids: readonly string[]): Promise<void> {
+    const { withdrawIfAnnounced } = this.#context.statements
+    try {
+      for (const id of ids) while ((await this.#session.query(withdrawIfAnnounced, [id]))[0]?.[0] === true);
+    } catch {
+      // The statement that it was about has been answered.
+    }
   }
 }
 

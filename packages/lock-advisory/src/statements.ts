@@ -41,6 +41,7 @@ export interface LockStatements {
   readonly block: Statement
   readonly blockShared: Statement
   readonly unlockIfHeld: Statement
+  readonly withdrawIfAnnounced: Statement
 }
 
 /** The halves of an id are its address in the (int4, int4) space, where interest lives. One to one, and disjoint from the bigint space. */
@@ -211,6 +212,17 @@ export function lockStatements(gate: bigint, channel: string, drawToken: DrawTok
       FROM held
   )
   SELECT ${wake('freed')} FROM outcome`,
+    },
+
+    /** Takes back one announcement of this session, and tells whether there was one. Looks first, as above. */
+    withdrawIfAnnounced: {
+      name: 'advisory_withdraw_if_announced',
+      text: `
+  WITH announced AS MATERIALIZED (
+    SELECT FROM pg_locks AS l
+     WHERE ${rowsOf('$1::int8')} AND l.objsubid = 2 AND l.granted AND l.mode = 'ShareLock' AND l.pid = pg_backend_pid()
+  )
+  SELECT CASE WHEN EXISTS (SELECT FROM announced) THEN pg_advisory_unlock_shared(${interest('$1::int8')}) ELSE false END`,
     },
   }
 }

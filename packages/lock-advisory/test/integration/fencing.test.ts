@@ -1,3 +1,4 @@
+import { eventually } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import { describe, expect, it } from 'vitest'
 import { useLockers } from '../support/lockers.ts'
@@ -94,5 +95,36 @@ describe('where no token can be drawn', () => {
     await locker.ping()
     await expect(locker.acquire('shared', { mode: 'shared' })).rejects.toMatchObject({ sqlState: '2200H' })
     await (await other.acquire('shared', { waitTimeoutMs: 5_000 })).release()
+  })
+
+  it('nobody is counted as a waiter whose announcement was in the statement that failed', async () => {
+    const pool = database.pool()
+    const exhausted = (is: boolean) =>
+      pool.query(`SELECT setval('coordination.fencing_tokens', $1)`, [is ? 281474976710655n : 1n])
+    const interest = async () =>
+      (await pool.query(`SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2`)).rowCount
+    await exhausted(false)
+    const [locker, other] = [createLocker({ fencing: 'sequence' }), createLocker()]
+    const kept = await locker.acquire('kept')
+    const held = await Promise.all(['held', 'held/2', 'held/3'].map((key) => other.acquire(key)))
+    const patient = locker.acquire('held/3')
+    await eventually(async () => (await other.status('held/3')).waiters === 1)
+    await exhausted(true)
+    // Those who were answered together ask together for what they want next: after two tries to announce the one, and another.
+    const waiting = locker.acquire('held')
+    const trying = locker
+      .tryAcquire('held/2')
+      .then(() => locker.tryAcquire('held/2'))
+      .then(() => locker.tryAcquire('free'))
+    for (const failing of [waiting, trying]) await expect(failing).rejects.toMatchObject({ sqlState: '2200H' })
+    expect((await other.status('held')).waiters).toBe(0)
+    // Who waits already goes on waiting, and is told.
+    expect((await other.status('held/3')).waiters).toBe(1)
+    await exhausted(false)
+    for (const lock of held) await lock.release()
+    await (await patient).release()
+    await eventually(async () => (await interest()) === 0)
+    expect(kept.isHeld()).toBe(true)
+    await kept.release()
   })
 })
