@@ -59,7 +59,9 @@ export function hasErrorCode<C extends ErrorCode>(error: unknown, code: C): erro
 }
 
 function limitOf(waitTimeoutMs: number): string {
-  return waitTimeoutMs === Number.POSITIVE_INFINITY ? `the database's own limit (lock_timeout)` : `${waitTimeoutMs} ms`
+  return waitTimeoutMs === Number.POSITIVE_INFINITY
+    ? `the database's own limit (lock_timeout)`
+    : `${Math.ceil(waitTimeoutMs)} ms`
 }
 
 /** `waitTimeoutMs` passed before the lock was granted, or a limit that the database itself sets. Nothing is held. */

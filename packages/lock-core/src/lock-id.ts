@@ -19,9 +19,10 @@ const view = new DataView(new ArrayBuffer(8))
  */
 export function lockId(namespace: number, key: string): bigint {
   if (typeof namespace !== 'number' || (namespace | 0) !== namespace) {
-    throw new ConfigurationError(`option namespace: expected an integer of 32 bits; got ${String(namespace)}`, {
-      option: 'namespace',
-    })
+    throw new ConfigurationError(
+      `option namespace: expected an integer of 32 bits; got ${describeValue(namespace)}; call lockId(namespace, key)`,
+      { option: 'namespace' },
+    )
   }
   if (typeof key !== 'string') {
     throw new ConfigurationError(`option key: expected a string; got ${describeValue(key)}`, { option: 'key' })

@@ -131,6 +131,14 @@ function ofDirect(direct: unknown, what: string): ClientConfig {
       { option: 'connection' },
     )
   }
+  if ('connect' in direct) {
+    const got =
+      'connectionParameters' in direct ? 'a pg Client, which is somebody else’s' : 'a pool, which goes into pool'
+    throw new ConfigurationError(
+      `${what}: option connection: expected settings, of which a connection is made; got ${got}`,
+      { option: 'connection' },
+    )
+  }
   const { connectionString, ...rest } = direct as ClientConfig
   return connectionString === undefined ? { ...rest } : { ...rest, ...ofUrl(connectionString, what) }
 }

@@ -39,6 +39,9 @@ function expectation(message: string): string {
   return message
     .replace(/^(?:Invalid input|Invalid option|Too small|Too big): (?=expected )/, '')
     .replace(/, received .*$/, '')
+    .replace(/^expected (?=(?:string|number|boolean|bigint|function)\b)/, 'expected a ')
+    .replace(/^expected (?=(?:object|array)\b)/, 'expected an ')
+    .replace(/^expected int\b/, 'expected an integer')
 }
 
 function valueAt(value: unknown, path: readonly string[]): unknown {

@@ -1,3 +1,5 @@
+import { z } from 'zod'
+import { parseOptions } from '../adapter/options.ts'
 import type { Locker, LockerCapabilities } from '../locker.ts'
 
 /** What the suite needs of a test runner; vitest, jest and node:test are adapted in three lines. */
@@ -44,4 +46,32 @@ export interface ConformanceOptions {
    */
   renewsGivenTtl?: boolean | undefined
   hooks?: ConformanceHooks | undefined
+}
+
+const callable = z.custom<() => unknown>((value) => typeof value === 'function', 'expected a function')
+const hook = callable.optional()
+const count = z.number('expected an integer above 0').int().positive('expected an integer above 0').optional()
+
+/** Strict, because a hook that is mistyped would skip the cases that need it. */
+const schema = z.strictObject({
+  name: z.string('expected a string'),
+  runner: z.object(
+    { describe: callable, it: callable, skip: callable },
+    'expected { describe, it, skip } of your test runner',
+  ),
+  capabilities: z.object({ modes: z.array(z.string()) }, "expected the adapter's capabilities"),
+  createLocker: callable,
+  ttlMs: count,
+  detectMs: count,
+  seed: z.number('expected a number').optional(),
+  schedules: count,
+  renewsGivenTtl: z.boolean('expected true or false').optional(),
+  hooks: z
+    .strictObject({ endSession: hook, freezeSession: hook, forceRelease: hook, restartStore: hook, leaks: hook })
+    .optional(),
+} satisfies Record<keyof ConformanceOptions, z.ZodType>)
+
+/** @throws {ConfigurationError} before a test is declared: a runner's own words for it would not name the option */
+export function checkConformanceOptions(options: ConformanceOptions): void {
+  parseOptions(schema, options, 'lockerConformance')
 }

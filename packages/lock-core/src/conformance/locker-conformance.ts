@@ -1,6 +1,6 @@
 import { Bench, type Case, type Facts, type Topic } from './bench.ts'
 import { cancellation } from './cancellation.ts'
-import type { ConformanceOptions } from './conformance-options.ts'
+import { type ConformanceOptions, checkConformanceOptions } from './conformance-options.ts'
 import { contract } from './contract.ts'
 import { dispose } from './dispose.ts'
 import { exclusion } from './exclusion.ts'
@@ -32,6 +32,7 @@ const topics: readonly Topic[] = [
  * Declares tests that check every promise of a `Locker` against an adapter. Cases that do not apply to its capabilities,
  * or need a hook that is not given, are reported as skipped. It depends on no test runner.
  *
+ * @throws {ConfigurationError}
  * @example
  * lockerConformance({
  *   name: 'memory',
@@ -41,6 +42,7 @@ const topics: readonly Topic[] = [
  * })
  */
 export function lockerConformance(options: ConformanceOptions): void {
+  checkConformanceOptions(options)
   const { runner } = options
   const seed = options.seed ?? Math.floor(Math.random() * 4_294_967_296)
   const facts: Facts = {

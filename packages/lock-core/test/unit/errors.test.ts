@@ -77,6 +77,7 @@ describe('CoordinationError', () => {
   })
 
   it('shows long keys shortened and control characters escaped', () => {
+    expect(new core.LockTimeoutError({ key: 'a', waitTimeoutMs: 49.306 }).message).toContain('within 50 ms')
     const { message } = new core.LockTimeoutError({ key: `line\n${'x'.repeat(5_000)}`, waitTimeoutMs: 5 })
     expect(message.length).toBeLessThan(400)
     expect(message).toContain('line\\n')

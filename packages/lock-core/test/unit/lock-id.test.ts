@@ -47,6 +47,10 @@ describe('lockId', () => {
     expect(() => lockId(0, key)).toThrow(expect.objectContaining({ code: 'INVALID_OPTIONS' }))
   })
 
+  it('says how it is called to who gives the key alone', () => {
+    expect(() => Reflect.apply(lockId, null, ['report'])).toThrow('got "report"; call lockId(namespace, key)')
+  })
+
   it.each([undefined, null, 7, {}])('refuses the key %j', (key) => {
     expect(() => lockId(0, key as unknown as string)).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTIONS', option: 'key' }),

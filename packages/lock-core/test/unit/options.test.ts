@@ -93,9 +93,9 @@ describe('parseOptions', () => {
   })
 
   it.each([
-    [{ pollMs: 'soon' }, 'create: option pollMs: expected number; got "soon"'],
-    [{ pollMs: 1 }, 'create: option pollMs: expected number to be >=10; got 1'],
-    [{ retention: {} }, 'create: option retention.maxRows: expected number; got nothing'],
+    [{ pollMs: 'soon' }, 'create: option pollMs: expected a number; got "soon"'],
+    [{ pollMs: 1 }, 'create: option pollMs: expected a number to be >=10; got 1'],
+    [{ retention: {} }, 'create: option retention.maxRows: expected a number; got nothing'],
     [{ wait: 'never' }, 'create: option wait: expected one of "poll"|"notify"; got "never"'],
   ])('says of %j what was expected and what was got, once each', (options, message) => {
     const withChoice = schema.extend({ wait: z.enum(['poll', 'notify']).optional() })

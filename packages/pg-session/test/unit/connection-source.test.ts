@@ -22,6 +22,15 @@ describe('connectionSource', () => {
     )
   })
 
+  it.each([
+    ['a pg Client', new pg.Client({})],
+    ['a pool', new pg.Pool()],
+  ])('does not take %s for the settings of a connection', (what, connection) => {
+    expect(() => connectionSource({ connection: connection as never }, 'createThing')).toThrow(
+      expect.objectContaining({ option: 'connection', message: expect.stringContaining(`; got ${what}`) }),
+    )
+  })
+
   it('lends the settings of a pool, without those that belong to the pool', async () => {
     const pool = new pg.Pool({
       host: 'db',
