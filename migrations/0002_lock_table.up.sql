@@ -460,7 +460,7 @@ BEGIN
       ) AS own_share,
       (
         SELECT max(s.expires_at) FROM lock_shares s
-        WHERE s.key = a.key AND s.session_id IS DISTINCT FROM a.owner
+        WHERE s.key = a.key AND (s.session_id = a.owner AND (a.token IS NULL OR s.fencing_token = a.token)) IS NOT TRUE
           AND s.expires_at + $5 * interval '1 millisecond' > clock_timestamp()
       ) AS shared_until
     FROM unnest($1::text[], $2::text[], $3::bigint[]) AS a (key, owner, token)
