@@ -1,5 +1,6 @@
 import { Acquiring } from './acquiring.ts'
 import { Admin } from './admin.ts'
+import { Contention } from './contention.ts'
 import { Failover } from './failover.ts'
 import { Granting } from './granting.ts'
 import { Holding } from './holding.ts'
@@ -15,6 +16,7 @@ import { LockStore } from './store.ts'
 /** What a table locker is made of. */
 export interface Assembly {
   readonly store: LockStore
+  readonly contention: Contention
   readonly granting: Granting
   readonly releasing: Releasing
   readonly line: Line
@@ -55,7 +57,8 @@ export const assemble = (options: ResolvedTableLockerOptions, owners: Owners): A
     served: (ticket) => line.wake(ticket),
   })
   const releasing = new Releasing(store, owners.pattern, handOff, logger)
-  const granting = new Granting(store, {
+  const contention = new Contention(store, clockMarginMs)
+  const granting = new Granting(store, contention, {
     acquirer,
     clockMarginMs,
     afterFailover,
@@ -66,6 +69,7 @@ export const assemble = (options: ResolvedTableLockerOptions, owners: Owners): A
   })
   return {
     store,
+    contention,
     granting,
     releasing,
     line,

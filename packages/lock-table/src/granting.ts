@@ -2,7 +2,7 @@ import { CoordinationError, type LockMode, QueryError } from '@x/lock-core'
 import { type Coalescer, createCoalescer, monotonicNow } from '@x/lock-core/adapter'
 import type { Statement } from '@x/pg-session'
 import { plainArray, textArray } from './array-literal.ts'
-import { Contention } from './contention.ts'
+import type { Contention } from './contention.ts'
 import { type FreeAnswer, tokensFor } from './free-answer.ts'
 import { Lanes } from './lanes.ts'
 import { isTransient, type LockStore } from './store.ts'
@@ -97,10 +97,10 @@ export class Granting {
   readonly #exclusive: Coalescer<GrantRequest, BatchOutcome>
   readonly #shared: Coalescer<GrantRequest, BatchOutcome>
 
-  constructor(store: LockStore, settings: GrantSettings) {
+  constructor(store: LockStore, contention: Contention, settings: GrantSettings) {
     this.#store = store
     this.#settings = settings
-    this.#contention = new Contention(store, settings.clockMarginMs)
+    this.#contention = contention
     const { grant, grantShared, grantMany, grantSharedMany } = store.statements
     const byReason = (few: Statement, many: Statement) => (batch: readonly GrantRequest[]) =>
       this.#grantApart(batch.length < manyFrom ? few : many, batch)
@@ -126,16 +126,6 @@ export class Granting {
     return attempt.grant
   }
 
-  /** Whether the key was found held lately, and {@link isHeld} has something to ask. */
-  wasHeld(key: string): boolean {
-    return this.#contention.remembers(key)
-  }
-
-  /** Whether a key that was held lately still is: a bare read, which changes nothing. False when no answer came. */
-  isHeld(key: string, mode: LockMode): Promise<boolean> {
-    return this.#contention.isHeld(key, mode)
-  }
-
   /** One attempt. Contention is an outcome, not an error. */
   async attempt(request: GrantRequest): Promise<GrantOutcome> {
     if (!this.#store.admits(request.ttlMs)) await this.#store.admit(request.ttlMs)
@@ -148,7 +138,7 @@ export class Granting {
 
   /** Resolves when no attempt is on its way. */
   async idle(): Promise<void> {
-    await Promise.all([this.#contention.idle(), this.#free.idle(), this.#exclusive.idle(), this.#shared.idle()])
+    await Promise.all([this.#free.idle(), this.#exclusive.idle(), this.#shared.idle()])
   }
 
   /** All or none, in one statement of its own. */

@@ -23,6 +23,7 @@ import type { Acquiring, Begun } from './acquiring.ts'
 import type { Admin, ListFilter } from './admin.ts'
 import { assemble } from './assembly.ts'
 import { atMost } from './at-most.ts'
+import type { Contention } from './contention.ts'
 import type { Granting, GrantRequest } from './granting.ts'
 import type { Holding } from './holding.ts'
 import { checkFinite } from './lease.ts'
@@ -56,6 +57,7 @@ export class LeaseLocker implements Locker {
   readonly ttlMs: number
   readonly #owners = new Owners()
   readonly #store: LockStore
+  readonly #contention: Contention
   readonly #granting: Granting
   readonly #releasing: Releasing
   readonly #line: Line
@@ -72,6 +74,7 @@ export class LeaseLocker implements Locker {
     this.#logger = options.logger
     const parts = assemble(options, this.#owners)
     this.#store = parts.store
+    this.#contention = parts.contention
     this.#granting = parts.granting
     this.#releasing = parts.releasing
     this.#line = parts.line
@@ -171,7 +174,7 @@ export class LeaseLocker implements Locker {
 
   /** Gives back what is left, and every resource. */
   async #settle(): Promise<void> {
-    await this.#granting.idle()
+    await Promise.all([this.#contention.idle(), this.#granting.idle()])
     await this.#waits.idle()
     await this.#line.close()
     await this.#releasing.idle()
@@ -193,12 +196,12 @@ export class LeaseLocker implements Locker {
 
   /** A key that was held a moment ago is looked at first: nothing has to be undone after a look, so nobody stands in line for it. */
   #try(key: string, resolved: ResolvedAcquireOptions): Promise<Lock | null> {
-    if (resolved.signal === undefined && this.#granting.wasHeld(key)) return this.#tryAgain(key, resolved)
+    if (resolved.signal === undefined && this.#contention.remembers(key)) return this.#tryAgain(key, resolved)
     return this.#acquire(key, resolved, this.#once)
   }
 
   async #tryAgain(key: string, resolved: ResolvedAcquireOptions): Promise<Lock | null> {
-    const isHeld = await this.#granting.isHeld(key, resolved.mode)
+    const isHeld = await this.#contention.isHeld(key, resolved.mode)
     if (this.#closing !== null) throw new ClosedError(what)
     return isHeld ? null : this.#acquire(key, resolved, this.#once)
   }
