@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { blocked } from '../support/blocked.ts'
+import { grantWays, holderSql } from '../support/grant-ways.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
@@ -28,43 +29,20 @@ const lapsed = `INSERT INTO coordination.locks (key, is_acquired, session_id, fe
 const lapsedShares = `INSERT INTO coordination.locks (key, is_acquired, shared, fencing_token, expires_at)
   VALUES ('key', true, true, 1, now() - interval '1 second')`
 
-const holders = `SELECT coalesce(s.session_id, l.session_id) AS holder FROM coordination.locks l
-  LEFT JOIN coordination.lock_shares s ON s.key = l.key AND l.shared`
-
 interface Query {
   readonly text: string
   readonly values: unknown[]
 }
 
-const alone = ['key', 'me', 30_000, null]
-const listed = [['key'], ['me'], [30_000], [null]]
-const grants: Readonly<Record<string, (marginMs: number) => Query>> = {
-  'the statement for one free key': (margin) => ({
-    text: s.grantOne.text,
-    values: [...alone, 'name', null, margin, false],
-  }),
-  'the one for many that are alike': (margin) => ({
-    text: s.grantAlike.text,
-    values: [['key'], 'me', 30_000, null, 'name', null, margin, false],
-  }),
-  'the one for many': (margin) => ({ text: s.grantFree.text, values: [...listed, 'name', null, margin, false] }),
-  'the one that knows why': (margin) => ({ text: s.grant.text, values: [...listed, 'name', null, margin, false] }),
-  'the one for shared holders': (margin) => ({
-    text: s.grantShared.text,
-    values: [...listed, 'name', null, margin, false],
-  }),
-  'the one for all or none': (margin) => ({ text: s.grantAll.text, values: [...listed, 'name', null, margin, false] }),
-}
-
 // The server's clock may step forward by as much, and the holder still believes in its lease then.
-describe.each(Object.entries(grants))('a lease that is over by less than the margin: %s', (_, grant) => {
+describe.each(Object.entries(grantWays))('a lease that is over by less than the margin: %s', (_, grantTo) => {
   it.each([
     { marginMs: 60_000, holder: 'holder' },
     { marginMs: 0, holder: 'me' },
   ])('$marginMs ms: it is of $holder', async ({ marginMs, holder }) => {
     await pick(0).query(lapsed)
-    await pick(0).query(grant(marginMs))
-    expect((await pick(0).query(holders)).rows).toEqual([{ holder }])
+    await pick(0).query(grantTo('key', 'me', marginMs))
+    expect((await pick(0).query(holderSql, ['key'])).rows).toEqual([{ holder }])
   })
 
   it.each([
@@ -78,11 +56,11 @@ describe.each(Object.entries(grants))('a lease that is over by less than the mar
       await pick(0).query(
         `UPDATE coordination.locks SET is_acquired = true, session_id = 'holder', expires_at = now() - interval '1 second'`,
       )
-      const granted = pick(1).query(grant(marginMs))
+      const granted = pick(1).query(grantTo('key', 'me', marginMs))
       await blocked(pick(0), pick(1))
       await pick(0).query('COMMIT')
       await granted
-      expect((await pick(0).query(holders)).rows).toEqual([{ holder }])
+      expect((await pick(0).query(holderSql, ['key'])).rows).toEqual([{ holder }])
     },
   )
 })
@@ -102,7 +80,7 @@ describe.each([
     await pick(0).query(lapsed)
     await pick(0).query(ticket)
     await pick(0).query(check(marginMs))
-    expect((await pick(0).query(holders)).rows).toEqual([{ holder: isHeld ? 'holder' : 'me' }])
+    expect((await pick(0).query(holderSql, ['key'])).rows).toEqual([{ holder: isHeld ? 'holder' : 'me' }])
   })
 
   it('of a shared holder is handed off, or not yet', async () => {
@@ -113,7 +91,7 @@ describe.each([
     // The row of the key says more than its shares, as after a holder whose lease was longer has gone.
     await pick(0).query(`UPDATE coordination.locks SET expires_at = now() + interval '1 hour'`)
     await pick(0).query(check(marginMs))
-    expect((await pick(0).query(holders)).rows).toEqual([{ holder: isHeld ? 'holder' : 'me' }])
+    expect((await pick(0).query(holderSql, ['key'])).rows).toEqual([{ holder: isHeld ? 'holder' : 'me' }])
   })
 
   it.each([

@@ -4,12 +4,11 @@ import { describe, expect, it } from 'vitest'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { blocked } from '../support/blocked.ts'
+import { grantWays, holderSql } from '../support/grant-ways.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { grant, grantShared, grantOne, grantAlike, grantFree, grantAll, release } = tableStatements(
-  tableNames('coordination', 'locks'),
-)
+const { grant, grantShared, release } = tableStatements(tableNames('coordination', 'locks'))
 
 const tokenOf = async (client: Client, key: string): Promise<bigint> => {
   const { rows } = await client.query('SELECT fencing_token FROM coordination.locks WHERE key = $1', [key])
@@ -35,49 +34,16 @@ it('a token drawn before the row is ours can be lower than that of an earlier gr
   expect(await tokenOf(a, 'early')).toBeLessThan(first)
 })
 
-const ways: Record<string, (key: string, owner: string) => { text: string; values: unknown[] }> = {
-  'the statement for one free key': (key, owner) => ({
-    text: grantOne.text,
-    values: [key, owner, 30_000, null, 'name', null, 250, false],
-  }),
-  'the one for many free keys that are alike': (key, owner) => ({
-    text: grantAlike.text,
-    values: [[key], owner, 30_000, null, 'name', null, 250, false],
-  }),
-  'the one for many free keys': (key, owner) => ({
-    text: grantFree.text,
-    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
-  }),
-  'the one that knows why': (key, owner) => ({
-    text: grant.text,
-    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
-  }),
-  'the one for all or none': (key, owner) => ({
-    text: grantAll.text,
-    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
-  }),
-  'the one for shared holders': (key, owner) => ({
-    text: grantShared.text,
-    values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
-  }),
-}
-
 /** What somebody else is granted meanwhile. */
 const exclusive = (key: string, owner: string): { text: string; values: unknown[] } => ({
   text: grant.text,
   values: [[key], [owner], [30_000], [null], 'name', null, 250, false],
 })
 
-const holderOf = async (client: Client, key: string): Promise<unknown> => {
-  const { rows } = await client.query(
-    `SELECT coalesce(s.session_id, l.session_id) AS holder FROM coordination.locks l
-     LEFT JOIN coordination.lock_shares s ON s.key = l.key AND l.shared WHERE l.key = $1`,
-    [key],
-  )
-  return rows[0]?.holder
-}
+const holderOf = async (client: Client, key: string): Promise<unknown> =>
+  (await client.query(holderSql, [key])).rows[0]?.holder
 
-describe.each(Object.entries(ways))('%s', (name, grantTo) => {
+describe.each(Object.entries(grantWays))('%s', (name, grantTo) => {
   it('draws the token when the row is ours', async () => {
     const [a, b] = [await database.client(), await database.client()]
     await b.query('INSERT INTO coordination.locks (key) VALUES ($1)', [name])

@@ -65,14 +65,15 @@ describe('a policy that gives up', () => {
     await using locker = createTableLocker({ connectionString: database.url, wakeUps: 'poll', policy })
     await (await locker.acquire('forsaken')).release()
     impatient = true
-    const failures = await Promise.allSettled([locker.acquire('forsaken'), locker.tryAcquire('forsaken/2')])
-    expect(failures).toEqual([
-      { status: 'rejected', reason: givesUp },
-      { status: 'rejected', reason: givesUp },
+    const failures = await Promise.allSettled([
+      locker.acquire('forsaken'),
+      locker.tryAcquire('forsaken/2'),
+      locker.acquire('forsaken/shared', { mode: 'shared' }),
     ])
+    expect(failures).toEqual(Array(3).fill({ status: 'rejected', reason: givesUp }))
     // The default ttl is 30 s.
     const locks = await Promise.all(
-      ['forsaken', 'forsaken/2'].map((key) => other.acquire(key, { waitTimeoutMs: 10_000 })),
+      ['forsaken', 'forsaken/2', 'forsaken/shared'].map((key) => other.acquire(key, { waitTimeoutMs: 10_000 })),
     )
     await Promise.all(locks.map((lock) => lock.release()))
   })

@@ -178,4 +178,35 @@ describe('the line', () => {
     await lock.release()
     await (await waiting).release()
   })
+
+  it('takes in whoever comes while it stands before a key that nobody holds', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, wakeUps: 'poll', pollMs: 600_000 })
+    // As during the quiet time after a failover: nothing is handed off, and nothing granted.
+    await database.pool().query(`INSERT INTO coordination.locks (key, line) VALUES ('quiet', 7)`)
+    await database.pool().query(`UPDATE coordination.lock_timeline SET quiet_until = now() + interval '1 hour'`)
+    const over = new AbortController()
+    const waiting = expect(locker.acquire('quiet', { signal: over.signal })).rejects.toThrow('over')
+    await waiters(locker, 'quiet', 1)
+    over.abort(new Error('over'))
+    await waiting
+    await database.pool().query(`UPDATE coordination.lock_timeline SET quiet_until = '-infinity'`)
+  })
+
+  it('goes on after a claim that was over before its waiter heard of it', async () => {
+    await using holder = createTableLocker({ connectionString: database.url })
+    await using locker = createTableLocker({ connectionString: database.url, wakeUps: 'poll', pollMs: 200 })
+    const lock = await holder.acquire('late', { ttlMs: 60_000 })
+    const waiting = locker.acquire('late')
+    await waiters(holder, 'late', 1)
+    const { rowCount } = await database.pool().query(
+      `WITH served AS (DELETE FROM coordination.lock_waiters WHERE key = 'late' RETURNING owner)
+       UPDATE coordination.locks l SET session_id = s.owner, fencing_token = l.fencing_token + 1,
+         expires_at = now() - interval '1 second' FROM served s WHERE l.key = 'late'`,
+    )
+    expect(rowCount).toBe(1)
+    const next = await waiting
+    expect(next.isHeld()).toBe(true)
+    expect(next.fencingToken).toBeGreaterThan((lock.fencingToken ?? 0n) + 1n)
+    await next.release()
+  })
 })

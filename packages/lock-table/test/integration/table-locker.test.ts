@@ -35,10 +35,13 @@ describe('a try for a key that is held', () => {
     await expect.poll(written).toEqual(untouched)
     const before = await written()
     const locker = createTableLocker({ connectionString: database.url })
+    // It knows its ground from here on, and takes the short way to a key that it has not found held yet.
+    await (await locker.acquire('warm')).release()
     for (let time = 0; time < 50; time += 1) expect(await locker.tryAcquire('contended')).toBeNull()
     expect(await locker.tryAcquireMany?.(['contended', 'beside'])).toBeNull()
     await locker.close()
-    expect(await written()).toEqual(before)
+    // What the other key took, and the row that is held as it was.
+    await expect.poll(written).toEqual({ ...Object(before), n_tup_ins: 2, n_tup_upd: 1 })
     await admin.end()
   })
 })
