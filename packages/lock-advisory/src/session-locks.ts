@@ -12,9 +12,10 @@ import type { AdvisoryLock, Grant } from './advisory-lock.ts'
 import type { Operation, Outcome } from './batch.ts'
 import { type FencingPlan, planFencing } from './fencing.ts'
 import { HeldLocks } from './held-locks.ts'
+import { greet } from './server-statements.ts'
 import type { SessionContext } from './session-context.ts'
 import { SessionOperations, unlockStep } from './session-operations.ts'
-import { greet, type LockStatements, lockStatements, type Step } from './statements.ts'
+import { type LockStatements, lockStatements, type Step } from './statements.ts'
 
 /** On top of those that make the server notice a vanished client: no name in a statement can be taken for another, and each
  * statement is planned once. */

@@ -1,7 +1,7 @@
 import { hasErrorCode } from '@x/lock-core'
 import { monotonicNow } from '@x/lock-core/adapter'
+import { cancelBackend, livingBackends, ping } from '../server-statements.ts'
 import type { SessionLocks } from '../session-locks.ts'
-import { cancelBackend, livingBackends, ping } from '../statements.ts'
 import { Alarm } from './alarm.ts'
 import { outlast } from './outlast.ts'
 import type { Seats } from './seats.ts'

@@ -3,7 +3,7 @@ import { eventually, terminateBackend } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Client } from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { inspectId } from '../../src/statements.ts'
+import { inspectId } from '../../src/server-statements.ts'
 
 const database = useDatabase()
 let one: Client
