@@ -66,10 +66,10 @@ export const cancelBackend: Statement = {
   text: `SELECT pg_cancel_backend($1::int4)`,
 }
 
-/** Which of these backends are there. */
+/** Which of these backends are there, and whether they wait for a statement; null where the server does not say. */
 export const livingBackends: Statement = {
   name: 'advisory_living',
-  text: `SELECT a.pid FROM pg_stat_activity AS a WHERE a.pid = ANY ($1::int4[])`,
+  text: `SELECT a.pid, a.state = 'idle' FROM pg_stat_activity AS a WHERE a.pid = ANY ($1::int4[])`,
 }
 
 /** Any answer proves that the session lives. */

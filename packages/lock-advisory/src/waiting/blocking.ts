@@ -7,6 +7,13 @@ import { outlast } from './outlast.ts'
 import type { Seats } from './seats.ts'
 import type { Granted, Wait, Waiting, WaitingContext } from './waiting.ts'
 
+/** A seat in the midst of a statement that may block. */
+interface Blocked {
+  readonly seat: SessionLocks
+  /** Since when, as far as was seen, its server process has been done with the statement; null while it is at it. */
+  answeredSince: number | null
+}
+
 /** Milliseconds between two attempts to make a blocked statement give up. */
 const cancelEveryMs = 50
 
@@ -21,7 +28,7 @@ export class Blocking implements Waiting {
   readonly #seats: Seats
   readonly #fallback: Waiting
   readonly #detectMs: number
-  readonly #blocked = new Map<number, SessionLocks>()
+  readonly #blocked = new Map<number, Blocked>()
   #watch: NodeJS.Timeout | undefined
   #watchedAt = Number.NEGATIVE_INFINITY
 
@@ -73,7 +80,7 @@ export class Blocking implements Waiting {
     let keepsSeat = false
     const cancelling: Promise<void>[] = []
     const stop = wait.limit.onOver(() => cancelling.push(this.#cancel(seat)))
-    this.#blocked.set(seat.pid, seat)
+    this.#blocked.set(seat.pid, { seat, answeredSince: null })
     this.#startWatching()
     try {
       const { block, blockShared } = seat.statements
@@ -146,14 +153,7 @@ export class Blocking implements Waiting {
     if (this.#watch !== undefined) return
     this.#watch = setTimeout(async () => {
       try {
-        const pids = [...this.#blocked.keys()]
-        if (pids.length > 0) {
-          const session = await this.#context.session()
-          const startedAt = monotonicNow()
-          const living = new Set((await session.query(livingBackends, [`{${pids.join(',')}}`])).map(([pid]) => pid))
-          this.#watchedAt = startedAt
-          for (const pid of pids) if (!living.has(pid)) void this.#blocked.get(pid)?.close()
-        }
+        await this.#look([...this.#blocked])
       } catch {
         // The locker's session is supervised by itself; the next round looks again.
       }
@@ -161,6 +161,29 @@ export class Blocking implements Waiting {
       if (this.#blocked.size > 0) this.#startWatching()
     }, this.#detectMs / 3)
     this.#watch.unref()
+  }
+
+  /**
+   * Gives up those whose server process is gone, or has answered what never arrived: a line can swallow every byte and stay
+   * open on both sides, and then neither the grant nor the end of a cancelled wait would ever be heard of.
+   */
+  async #look(blocked: readonly (readonly [pid: number, Blocked])[]): Promise<void> {
+    if (blocked.length === 0) return
+    const session = await this.#context.session()
+    const startedAt = monotonicNow()
+    const rows = await session.query<readonly [pid: number, isIdle: boolean | null]>(livingBackends, [
+      `{${blocked.map(([pid]) => pid).join(',')}}`,
+    ])
+    const isIdle = new Map(rows)
+    this.#watchedAt = startedAt
+    for (const [pid, one] of blocked) {
+      // Its answer may have come in the meantime, and the seat be blocked for somebody else.
+      if (this.#blocked.get(pid) !== one) continue
+      one.answeredSince = isIdle.get(pid) === true ? (one.answeredSince ?? startedAt) : null
+      // The third look: an answer, like the statement before it, may be on its way for a while.
+      const isDeaf = one.answeredSince !== null && startedAt - one.answeredSince > this.#detectMs / 2
+      if (isDeaf || !isIdle.has(pid)) void one.seat.close()
+    }
   }
 }
 

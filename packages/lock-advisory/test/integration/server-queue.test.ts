@@ -1,4 +1,4 @@
-import type { Lock } from '@x/lock-core'
+import type { AcquireOptions, Lock } from '@x/lock-core'
 import { eventually, startPrivatePostgres, tcpProxy, terminateBackend } from '@x/testkit'
 import { useDatabase } from '@x/testkit/vitest'
 import type { Pool } from 'pg'
@@ -77,38 +77,69 @@ describe('in the server’s queue', () => {
     await eventually(async () => (await connectionsOf('one seat')) === 0)
   })
 
-  it('a seat whose server process is gone without a word is missed, and its waiter moves on', async () => {
-    await using proxy = await tcpProxy(database.url)
-    const holder = await createLocker().acquire('key')
-    // The main session goes straight, seats through a line that can go deaf.
-    let opened = 0
-    const locker = createLocker({
-      applicationName: 'watched',
-      detectMs: 3_000,
-      connection: () => {
-        opened += 1
-        return { connectionString: opened === 2 ? proxy.url(database.url) : database.url }
-      },
-    })
-    const waiting = locker.acquire('key')
-    const blocked = async (): Promise<number | undefined> => {
-      const { rows } = await pool.query<{ pid: number }>(
-        `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-      )
-      return rows[0]?.pid
+  describe('a seat on a line that swallows every byte', () => {
+    /** A process that waits in the server's queue: the main session goes straight, the seat through a line that can go deaf. */
+    const waitOnDeafLine = async (key: string, options: AcquireOptions = {}) => {
+      const proxy = await tcpProxy(database.url)
+      const holder = await createLocker().acquire(key)
+      let opened = 0
+      const locker = createLocker({
+        detectMs: 3_000,
+        connection: () => {
+          opened += 1
+          return { connectionString: opened === 2 ? proxy.url(database.url) : database.url }
+        },
+      })
+      const waiting = locker.acquire(key, options)
+      waiting.catch(() => {})
+      const blocked = async (): Promise<number | undefined> => {
+        const { rows } = await pool.query<{ pid: number }>(
+          `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        )
+        return rows[0]?.pid
+      }
+      const pid = await eventually(blocked)
+      proxy.halfOpen()
+      const anotherSeatBlocks = (): Promise<unknown> =>
+        eventually(async () => {
+          const now = await blocked()
+          return now !== undefined && now !== pid
+        })
+      const noSeatBlocks = (): Promise<unknown> => eventually(async () => (await blocked()) === undefined)
+      return { proxy, holder, locker, waiting, pid: pid ?? 0, anotherSeatBlocks, noSeatBlocks }
     }
-    await eventually(async () => (await blocked()) !== undefined)
-    const pid = await blocked()
-    proxy.halfOpen()
-    await terminateBackend(pool, pid ?? 0)
-    await eventually(async () => {
-      const now = await blocked()
-      return now !== undefined && now !== pid
+
+    it('whose server process is gone is missed, and its waiter moves on', async () => {
+      const { proxy, holder, waiting, pid, anotherSeatBlocks } = await waitOnDeafLine('gone')
+      await terminateBackend(pool, pid)
+      await anotherSeatBlocks()
+      await holder.release()
+      await (await waiting).release()
+      await proxy.close()
     })
-    await holder.release()
-    await (await waiting).release()
-    expect(opened).toBeGreaterThanOrEqual(3)
+
+    it('whose grant was swallowed is missed, and its waiter moves on', async () => {
+      const { proxy, holder, waiting, anotherSeatBlocks } = await waitOnDeafLine('granted unheard')
+      await holder.release()
+      await anotherSeatBlocks()
+      // As the network would find out some time: only with its connection does the server end the session of the seat.
+      proxy.cut()
+      await (await waiting).release()
+      await proxy.close()
+    })
+
+    it('keeps nobody from a key for whom it was given up', async () => {
+      const { proxy, holder, locker, waiting, noSeatBlocks } = await waitOnDeafLine('given up', { waitTimeoutMs: 500 })
+      await expect(waiting).rejects.toMatchObject({ code: 'LOCK_TIMEOUT' })
+      // Cancelled: a release before that would hand the lock to the session on the line.
+      await noSeatBlocks()
+      await holder.release()
+      const lock = await locker.tryAcquire('given up')
+      expect(lock?.isHeld()).toBe(true)
+      await lock?.release()
+      await proxy.close()
+    })
   })
 })
 
