@@ -41,8 +41,14 @@ const writes = new Pool({
   max: 2,
   application_name: `writes ${processName}`,
   connectionTimeoutMillis: 2_000,
+  // Of every statement, checkFence's too: on a line that swallows every byte the answer never comes.
+  query_timeout: 5_000,
+  // A writer whose line is dead must not keep the fence locked for the rest of the run.
+  idle_in_transaction_session_timeout: 2_000,
 })
 writes.on('error', () => {})
+// A pool takes its own listener away from a client that is out, and the server may end it while it is handed over.
+writes.on('connect', (client) => client.on('error', () => {}))
 const dropWrites = dropPool(writes)
 
 let finishing = false
@@ -54,26 +60,15 @@ const writeGuarded = async (lock: Lock): Promise<void> => {
   const client = await writes.connect().catch(() => null)
   if (client === null) return
   let broken: Error | undefined
-  // A pool takes its own listener away from a client that is out.
-  const lost = (error: Error): void => {
-    broken = error
-  }
-  client.on('error', lost)
-  const timeout = { query_timeout: 5_000 }
   try {
-    await client.query({ text: 'BEGIN', ...timeout })
+    await client.query('BEGIN')
     await checkFence(client, { resource: lock.key, token: lock.fencingToken })
-    await client.query({
-      text: 'INSERT INTO writes (key, token) VALUES ($1, $2)',
-      values: [lock.key, lock.fencingToken],
-      ...timeout,
-    })
-    await client.query({ text: 'COMMIT', ...timeout })
+    await client.query('INSERT INTO writes (key, token) VALUES ($1, $2)', [lock.key, lock.fencingToken])
+    await client.query('COMMIT')
   } catch (error) {
     broken = error instanceof Error ? error : new Error(String(error))
     if ('code' in broken && broken.code === 'STALE_FENCE') tell({ type: 'refused', key: lock.key })
   } finally {
-    client.off('error', lost)
     client.release(broken)
   }
 }
