@@ -143,11 +143,10 @@ export const resolveOptions = (
       { option: 'connectionString' },
     )
   }
-  const polls = parsed.wakeUps === 'poll' || parsed.listen === false
   return {
     pool: parsed.pool,
     connectionString,
-    listen: polls ? null : parsed.listen === false ? null : parsed.listen,
+    listen: parsed.wakeUps === 'poll' || parsed.listen === false ? null : parsed.listen,
     pollMs: parsed.pollMs,
     schema: parsed.schema,
     table: parsed.table,

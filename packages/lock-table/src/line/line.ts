@@ -51,6 +51,8 @@ export class Line {
   readonly #servedEarly = new Set<string>()
   #entering = 0
   #timer: Timer | null = null
+  /** When it fires. */
+  #pollAt = Number.POSITIVE_INFINITY
   #polling: Promise<void> | null = null
   #closed = false
 
@@ -167,8 +169,6 @@ export class Line {
   #interval(): number {
     return this.#settings.pollMs * (0.8 + Math.random() * 0.4)
   }
-
-  #pollAt = Number.POSITIVE_INFINITY
 
   #pollIn(delayMs: number): void {
     if (this.#closed) return

@@ -59,7 +59,10 @@ ON CONFLICT (session_id) DO UPDATE SET channel = excluded.channel, expires_at = 
     /** Ends a session and its tickets (keys `$2`, tickets `$3`). */
     leave: statement(
       'leave',
-      `WITH ended AS (DELETE FROM ${n.waiters} w USING unnest($2::text[], $3::bigint[]) AS a (key, ticket) WHERE w.key = a.key AND w.ticket = a.ticket AND w.session_id = $1)
+      `WITH ended AS (
+  DELETE FROM ${n.waiters} w USING unnest($2::text[], $3::bigint[]) AS a (key, ticket)
+  WHERE w.key = a.key AND w.ticket = a.ticket AND w.session_id = $1
+)
 DELETE FROM ${n.sessions} WHERE session_id = $1`,
     ),
 

@@ -26,8 +26,9 @@ RETURNING 1`,
      */
     releaseMany: statement('release_many', `SELECT released FROM ${n.release}($1, $2, $3, $4)`),
     /**
-     * Where the function is not there: frees the keys whose owner and token match and for which nobody waits; the others are left to the hand-off. The rows
-     * are written through the key's index in the order of the keys, whatever a planner thinks of the table.
+     * Where the function is not there: frees the keys whose owner and token match and for which nobody waits; the others are
+     * left to the hand-off. The rows are written through the key's index in the order of the keys, whatever a planner thinks
+     * of the table.
      */
     release: statement(
       'release',

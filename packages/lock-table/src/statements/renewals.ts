@@ -6,8 +6,8 @@ export const renewalStatements = (n: TableNames): Record<'renew' | 'renewShares'
   return {
     /**
      * Renews leases that are unexpired and still their owner's: `$1` keys, `$2` tokens, `$3` what the owners are like,
-     * `$4` ttls, or null for `$5` for all, `$6` whether they may get shorter. One row: `all`, or the positions of those renewed as the text of
-     * an array, null for none.
+     * `$4` ttls, or null for `$5` for all, `$6` whether they may get shorter. One row: `all`, or the positions of those
+     * renewed as the text of an array, null for none.
      */
     renew: locking(
       'renew',
