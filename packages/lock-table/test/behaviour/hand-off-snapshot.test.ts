@@ -101,4 +101,18 @@ describe('a ticket that is withdrawn while the lock is handed off', () => {
     expect((await withdrawal).rowCount).toBe(0)
     expect(await stateOf(releasing, 'four')).toMatchObject({ session_id: 'grant-of-waiter' })
   })
+
+  it('is not served when its withdrawal came first', async () => {
+    const [leaving, releasing] = [await database.client(), await database.client()]
+    await setUp(leaving, 'five')
+    await enqueue(leaving, 'five')
+    const { rows } = await leaving.query(`SELECT ticket FROM coordination.lock_waiters WHERE key = 'five'`)
+    await leaving.query('BEGIN')
+    await leaving.query(statements.withdraw.text, [['five'], [rows[0].ticket]])
+    const release = releasing.query(statements.handOff.call.text, [['five'], ['holder'], ['1'], 60_000, 250, false, ''])
+    await blocked(leaving, releasing)
+    await leaving.query('COMMIT')
+    await release
+    expect(await stateOf(releasing, 'five')).toEqual({ is_acquired: false, session_id: null, tickets: 0 })
+  })
 })

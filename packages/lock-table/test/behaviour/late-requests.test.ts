@@ -114,6 +114,35 @@ describe.each(Object.entries({ ...releases, ...prolonging }))('%s', (_, request)
     touchesNothing(`${row}; UPDATE coordination.locks SET is_acquired = false`, request))
 })
 
+describe.each(Object.entries({ ...releases, ...handOffs }))('%s', (_, request) => {
+  // An end of the lease that stayed would be that of whoever writes the row next and knows nothing of leases.
+  it('leaves nothing of the holder in the row', async () => {
+    const prepare = `${row}; UPDATE coordination.locks SET acquirer_name = 'name', acquirer_address = 'address',
+      acquired_at = now(), metadata = '{"of": "owner"}'`
+    const { after } = await touched(prepare, request)
+    expect(after).toEqual({
+      shares: null,
+      locks: [
+        {
+          key: 'key',
+          is_acquired: false,
+          shared: false,
+          session_id: null,
+          acquirer_name: null,
+          acquirer_address: null,
+          acquired_at: null,
+          expires_at: null,
+          metadata: null,
+          line: 0,
+          served: 0,
+          fencing_token: 5,
+          released_at: expect.any(String),
+        },
+      ],
+    })
+  })
+})
+
 describe.each(Object.entries(releases))('%s', (_, request) => {
   it('leaves a key with a line to the hand-off', () =>
     touchesNothing(`${row}; UPDATE coordination.locks SET line = 7`, request))

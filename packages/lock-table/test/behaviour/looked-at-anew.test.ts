@@ -7,7 +7,7 @@ import { blocked } from '../support/blocked.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
-const { enqueue, releaseMany, renew } = tableStatements(tableNames('coordination', 'locks'))
+const { enqueue, grantAll, grantAllShared, releaseMany, renew } = tableStatements(tableNames('coordination', 'locks'))
 
 /** What becomes of the row in the middle while a statement for all three waits for it. */
 const changes: Record<string, (client: Client) => Promise<unknown>> = {
@@ -65,4 +65,26 @@ describe.each(Object.entries(changes))('a row that a statement waited for: %s', 
       .query(`SELECT key FROM coordination.locks WHERE expires_at > now() + interval '2 hours' ORDER BY key`)
     expect(rows.map(({ key }) => key)).toEqual(ours ? ['a', 'b', 'c'] : ['a', 'c'])
   })
+})
+
+it.each([
+  { what: 'exclusive', text: grantAll.text },
+  { what: 'shared', text: grantAllShared.text },
+])('a grant of all or none undoes itself when one of the keys was taken while it waited ($what)', async ({ text }) => {
+  await database.pool().query('TRUNCATE coordination.locks, coordination.lock_shares')
+  await database.pool().query(`INSERT INTO coordination.locks (key) SELECT unnest(ARRAY['a', 'b', 'c'])`)
+  const [first, second] = [await database.client(), await database.client()]
+  await first.query('BEGIN')
+  await first.query(
+    `UPDATE coordination.locks SET is_acquired = true, session_id = 'other', expires_at = now() + interval '1 hour' WHERE key = 'b'`,
+  )
+  const keys = ['a', 'b', 'c']
+  const values = [keys, keys.map(() => 'owner'), keys.map(() => 30_000), keys.map(() => null), 'name', null, 250, false]
+  const undone = expect(second.query(text, values)).rejects.toMatchObject({ code: '22012' })
+  await blocked(first, second)
+  await first.query('COMMIT')
+  await undone
+  const { rows } = await first.query('SELECT key, session_id FROM coordination.locks WHERE is_acquired')
+  expect(rows).toEqual([{ key: 'b', session_id: 'other' }])
+  await Promise.all([first.end(), second.end()])
 })

@@ -51,6 +51,44 @@ it('grants that share a lost answer are granted, once, and given back when that 
     expect(await sound.list({ prefix: 'together/', isAcquired: true })).toEqual([])
   }))
 
+it('a shared grant whose answer is lost is granted, once', () =>
+  lockers(async (faulty, sound) => {
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_grant_shared' })
+    const lock = await faulty.tryAcquire('shared', { mode: 'shared' })
+    await swallowed
+    const { holders } = await sound.status('shared')
+    expect(holders).toMatchObject([{ sessionId: lock?.sessionId, fencingToken: lock?.fencingToken }])
+    await lock?.release()
+    await (await sound.acquire('shared')).release()
+  }))
+
+it.each(['exclusive', 'shared'] as const)('all of several keys whose answer is lost are granted, once (%s)', (mode) =>
+  lockers(async (faulty, sound) => {
+    const keys = ['a', 'b', 'c'].map((key) => `all/${mode}/${key}`)
+    // The statement has no name; this is how it undoes itself.
+    const swallowed = proxy.swallowNextReply({ matching: '1 / (SELECT' })
+    const locks = (await faulty.tryAcquireMany?.(keys, { mode })) ?? []
+    await swallowed
+    expect(locks.map(({ key }) => key)).toEqual(keys)
+    for (const { key, sessionId, fencingToken } of locks) {
+      expect((await sound.status(key)).holders).toMatchObject([{ sessionId, fencingToken }])
+    }
+    for (const lock of locks) await lock.release()
+    for (const key of keys) await (await sound.acquire(key)).release()
+  }),
+)
+
+it('a locker that is closed before it knows whether it was granted a key gives it back', () =>
+  lockers(async (faulty, sound) => {
+    const swallowed = proxy.swallowNextReply({ matching: 'lock_grant_one', after: 'hang' })
+    const failed = expect(faulty.tryAcquire('closed')).rejects.toMatchObject({ code: 'CLOSED' })
+    await swallowed
+    expect((await sound.status('closed')).isAcquired).toBe(true)
+    await faulty.close()
+    await failed
+    expect((await sound.status('closed')).isAcquired).toBe(false)
+  }))
+
 it.each(['cut', 'hang'] as const)('a try whose look at a held key gets no answer (%s) asks again', (after) =>
   lockers(async (faulty, sound) => {
     const key = `look/${after}`

@@ -157,10 +157,14 @@ describe('the way back and the way in', () => {
     await adopt(database.pool(), { schema: 'blacksmith_supervisor' })
     const locker = createTableLocker({ pool: database.pool(), schema: 'blacksmith_supervisor' })
     await using lock = await locker.acquire('free')
+    // To readers that know no end of a lease, what a crashed holder left would be taken for ever.
+    await client.query(`INSERT INTO blacksmith_supervisor.locks (key, is_acquired, expires_at)
+      VALUES ('crashed', true, now() - interval '1 minute')`)
     await runDown(client, 'blacksmith_supervisor', ['0002_lock_table', '0001_fencing'])
     expect((await client.query(columns)).rows).toEqual(before.rows)
     const { rows } = await client.query('SELECT key, is_acquired FROM blacksmith_supervisor.locks ORDER BY key')
     expect(rows).toEqual([
+      { key: 'crashed', is_acquired: false },
       { key: 'free', is_acquired: true },
       { key: 'held', is_acquired: true },
     ])

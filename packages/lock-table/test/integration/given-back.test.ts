@@ -6,6 +6,7 @@ import { createTableLocker } from '../../src/index.ts'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { countingPool } from '../support/counting-pool.ts'
+import { gatedPool } from '../support/gated-pool.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
@@ -91,4 +92,25 @@ describe('a policy that gives up', () => {
     await expect(locker.acquire('broken')).rejects.toBe(givesUp)
     expect(counted.statements()).toBe(0)
   })
+})
+
+it('a place in line that is served while it is being given up is passed on at once', async () => {
+  const gate = gatedPool(database.pool(), 'lock_withdraw')
+  await using other = createTableLocker({
+    connectionString: database.url,
+    wakeUps: 'poll',
+    pollMs: 50,
+    claimMs: 600_000,
+  })
+  await using locker = createTableLocker({ pool: gate.pool, wakeUps: 'poll', pollMs: 600_000 })
+  const lock = await other.acquire('left')
+  const over = new AbortController()
+  const waiting = expect(locker.acquire('left', { signal: over.signal })).rejects.toThrow('no more')
+  await expect.poll(async () => (await other.status('left')).waiters).toBe(1)
+  over.abort(new Error('no more'))
+  await expect.poll(() => gate.arrived).toBe(1)
+  await lock.release()
+  gate.open()
+  await waiting
+  await (await other.acquire('left', { waitTimeoutMs: 20_000 })).release()
 })

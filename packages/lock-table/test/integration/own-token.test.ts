@@ -35,9 +35,18 @@ describe.each(['bytes', 'a dictionary'])('where text has the order of %s', (orde
   })
 
   it.each([
-    { what: 'alike', metadata: () => undefined },
-    { what: 'with metadata of their own', metadata: (index: number) => ({ index: String(index) }) },
-  ])('each of many callers has the token of its own key ($what)', async ({ metadata }) => {
+    { what: 'alike', metadata: () => undefined, ttlMs: () => 30_000 },
+    {
+      what: 'with metadata of their own',
+      metadata: (index: number) => ({ index: String(index) }),
+      ttlMs: () => 30_000,
+    },
+    {
+      what: 'with leases of their own',
+      metadata: () => undefined,
+      ttlMs: (index: number) => (index % 2 === 0 ? 10_000 : 30_000),
+    },
+  ])('each of many callers has the token and the lease of its own key ($what)', async ({ metadata, ttlMs }) => {
     await using locker = createTableLocker({ pool, wakeUps: 'poll' })
     await using other = createTableLocker({ pool, wakeUps: 'poll' })
     // A locker that knows its ground asks for many free keys in the short way.
@@ -47,10 +56,13 @@ describe.each(['bytes', 'a dictionary'])('where text has the order of %s', (orde
     const taken = new Set(keys.filter((_, index) => index % 7 === 3))
     const theirs = await Promise.all([...taken].map((key) => other.acquire(key)))
     for (let time = 0; time < 2; time += 1) {
-      const locks = await Promise.all(keys.map((key, index) => locker.tryAcquire(key, { metadata: metadata(index) })))
+      const locks = await Promise.all(
+        keys.map((key, index) => locker.tryAcquire(key, { metadata: metadata(index), ttlMs: ttlMs(index) })),
+      )
       expect(locks.map((lock) => lock === null)).toEqual(keys.map((key) => taken.has(key)))
       const { rows } = await pool.query(
-        `SELECT key, fencing_token::text AS token, session_id AS owner, metadata FROM coordination.locks WHERE is_acquired`,
+        `SELECT key, fencing_token::text AS token, session_id AS owner, metadata,
+           (round(extract(epoch FROM expires_at AT TIME ZONE 'UTC' - acquired_at) / 10) * 10000)::int AS ttl FROM coordination.locks WHERE is_acquired`,
       )
       const row = new Map(rows.map(({ key, ...rest }) => [key, rest]))
       for (const [index, lock] of locks.entries()) {
@@ -59,6 +71,7 @@ describe.each(['bytes', 'a dictionary'])('where text has the order of %s', (orde
           token: String(lock.fencingToken),
           owner: lock.sessionId,
           metadata: metadata(index) ?? null,
+          ttl: lock.ttlMs,
         })
       }
       expect(new Set(rows.map(({ token }) => token)).size).toBe(count)

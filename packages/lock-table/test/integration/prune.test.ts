@@ -92,10 +92,13 @@ it('waits for a grant that is under way: without the row it would have a token b
   })
   await expect.poll(async () => isPruned || (await waits(`l.relation = 'coordination.locks'::regclass`))).toBe(true)
   // A dump, and whoever looks, need not wait for it.
-  await gate.query('BEGIN; LOCK TABLE coordination.locks IN ACCESS SHARE MODE NOWAIT; COMMIT')
+  const dump = await gate
+    .query('DO $$ BEGIN LOCK TABLE coordination.locks IN ACCESS SHARE MODE NOWAIT; END $$')
+    .then(() => 'reads', String)
   await gate.query('SELECT pg_advisory_unlock(42)')
   await late
   await pruned
+  expect(dump).toBe('reads')
   expect((await gate.query(holderSql, ['key'])).rows).toEqual([{ holder: 'late' }])
   const { fencingToken } = await locker.status('key')
   expect(fencingToken).toBeGreaterThan(earlier.fencingToken ?? 0n)

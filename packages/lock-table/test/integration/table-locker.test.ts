@@ -8,6 +8,7 @@ import { migrate } from '../../src/migrations.ts'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { countingPool } from '../support/counting-pool.ts'
+import { gatedPool } from '../support/gated-pool.ts'
 import { lockTable } from '../support/template.ts'
 
 const database = useDatabase({ template: lockTable })
@@ -93,6 +94,36 @@ describe('statements', () => {
     const granted = await tries()
     expect(granted).toHaveLength(1)
     await granted[0]?.release()
+  })
+
+  it('a key that was held a moment ago and is shared by now is shared with others, and refused at a look to those who want it alone', async () => {
+    await using other = createTableLocker({ pool: database.pool({ max: 1 }), ...poll })
+    const held = await other.acquire('shared by now')
+    const counted = countingPool(database.pool({ max: 1 }))
+    await using locker = createTableLocker({ pool: counted.pool, ...poll })
+    expect(await locker.tryAcquire('shared by now')).toBeNull()
+    await held.release()
+    await using _ = await other.acquire('shared by now', { mode: 'shared' })
+    counted.reset()
+    expect(await locker.tryAcquire('shared by now')).toBeNull()
+    expect(counted.byName()).toEqual({ lock_peek_one: 1 })
+    const shared = await locker.tryAcquire('shared by now', { mode: 'shared' })
+    expect(shared?.isHeld()).toBe(true)
+    await shared?.release()
+  })
+
+  it('a look that is answered while the locker closes is no answer to the one who tried', async () => {
+    await using other = createTableLocker({ pool: database.pool({ max: 1 }), ...poll })
+    await using _ = await other.acquire('looked at and closed')
+    const gate = gatedPool(database.pool(), 'lock_peek')
+    const locker = createTableLocker({ pool: gate.pool, ...poll })
+    expect(await locker.tryAcquire('looked at and closed')).toBeNull()
+    const failed = expect(locker.tryAcquire('looked at and closed')).rejects.toMatchObject({ code: 'CLOSED' })
+    await expect.poll(() => gate.arrived).toBe(1)
+    const closed = locker.close()
+    gate.open()
+    await failed
+    await closed
   })
 
   it('are committed durably where it counts and nowhere else, whatever the setting of the role', async () => {
@@ -190,6 +221,25 @@ describe('what operators do', () => {
     ])
     expect((await locker.list({ prefix: 'list/', limit: 1 })).map(({ key }) => key)).toEqual(['list/a'])
     for (const lock of [held, ...shared]) await lock.release()
+  })
+
+  it('the view active_locks has what is held, and not what a crashed holder left', async () => {
+    await using locker = createTableLocker({ connectionString: database.url, ...poll })
+    const held = await locker.acquire('view/held')
+    const released = await locker.acquire('view/released')
+    await released.release()
+    await database.pool().query(
+      `INSERT INTO coordination.locks (key, is_acquired, expires_at)
+       VALUES ('view/crashed', true, now() - interval '1 second'), ('view/endless', true, NULL)`,
+    )
+    const { rows } = await database
+      .pool()
+      .query(`SELECT key, session_id FROM coordination.active_locks WHERE key LIKE 'view/%' ORDER BY key`)
+    expect(rows).toEqual([
+      { key: 'view/endless', session_id: null },
+      { key: 'view/held', session_id: held.sessionId },
+    ])
+    await held.release()
   })
 
   it('forceRelease refuses the next renewal, and the key is free when the lease would have ended', async () => {
