@@ -194,7 +194,10 @@ export class LeaseLocker implements Locker {
     return resolved
   }
 
-  /** A key that was held a moment ago is looked at first: nothing has to be undone after a look, so nobody stands in line for it. */
+  /**
+   * A key that was held a moment ago is looked at first. A look leaves nothing to undo, so nobody stands in line for it, and
+   * who closes meanwhile has nothing to give back.
+   */
   #try(key: string, resolved: ResolvedAcquireOptions): Promise<Lock | null> {
     if (resolved.signal === undefined && this.#contention.remembers(key)) return this.#tryAgain(key, resolved)
     return this.#acquire(key, resolved, this.#once)

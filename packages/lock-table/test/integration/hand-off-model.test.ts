@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
+import { insertWaitingSessions } from '../support/waiting-sessions.ts'
 
 const database = useDatabase({ template: lockTable })
 const { handOff } = tableStatements(tableNames('coordination', 'locks'))
@@ -17,9 +18,7 @@ const isAlive = (session: Session): boolean => session !== 'lapsed' && session !
 
 beforeAll(async () => {
   client = await database.client()
-  await client.query(`INSERT INTO coordination.lock_sessions (session_id, channel, expires_at) VALUES
-    ('self', 'of_self', now() + interval '1 hour'), ('live', 'of_live', now() + interval '1 hour'),
-    ('polls', NULL, now() + interval '1 hour'), ('lapsed', 'of_lapsed', now() - interval '1 second')`)
+  await insertWaitingSessions(client)
 })
 afterAll(() => client.end())
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tableNames } from '../../src/names.ts'
 import { tableStatements } from '../../src/statements.ts'
 import { lockTable } from '../support/template.ts'
+import { insertWaitingSessions } from '../support/waiting-sessions.ts'
 
 const database = useDatabase({ template: lockTable })
 const { handOff, look, lookOne } = tableStatements(tableNames('coordination', 'locks'))
@@ -11,9 +12,7 @@ let client: Client
 
 beforeAll(async () => {
   client = await database.client()
-  await client.query(`INSERT INTO coordination.lock_sessions (session_id, channel, expires_at) VALUES
-    ('self', 'of_self', now() + interval '1 hour'), ('live', 'of_live', now() + interval '1 hour'),
-    ('polls', NULL, now() + interval '1 hour'), ('lapsed', 'of_lapsed', now() - interval '1 second')`)
+  await insertWaitingSessions(client)
 })
 afterAll(() => client.end())
 
